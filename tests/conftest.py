@@ -1,0 +1,25 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes ``ansible_collections.coasters.pool`` importable from a flat checkout."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def collections_root() -> Path:
+    """The folder that holds ``ansible_collections/coasters/pool``: a tree with a link to this checkout, made when needed."""
+    if ROOT.parts[-3:] == ("ansible_collections", "coasters", "pool"):
+        return ROOT.parents[2]
+    link = ROOT / "build" / "collections" / "ansible_collections" / "coasters" / "pool"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(ROOT, target_is_directory=True)
+    return ROOT / "build" / "collections"
+
+
+sys.path.insert(0, str(collections_root()))
+sys.path.insert(0, str(ROOT))
