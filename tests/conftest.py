@@ -23,3 +23,5 @@ def collections_root() -> Path:
 
 sys.path.insert(0, str(collections_root()))
 sys.path.insert(0, str(ROOT))
+
+pytest_plugins = ["tests.testhosts.fixtures"]

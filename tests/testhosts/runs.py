@@ -1,0 +1,195 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run: one set of test hosts, the folder and the names it owns, and how all of it is removed again.
+
+Whatever a run makes outside its own processes' memory is found again from its folder alone, so that a run whose
+program was killed can be swept by anybody: ``BASE/<number>.owner`` (process id and start time of the owner; made
+atomically, it is what claims the number) and ``BASE/<number>/`` with a file ``<host>/pids`` for each host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+BASE = Path("/tmp") / f"testhosts-{os.getuid()}"
+MARK = "COASTER_TEST_HOST"
+"""Environment variable that every process of a plain host inherits; its value is the host's folder."""
+RUNS = 1024
+
+
+class Process(NamedTuple):
+    """A process as the client sees it: ``pid`` can be given to os.kill from there; ``args`` is the command line, joined by blanks."""
+
+    pid: int
+    ppid: int
+    args: str
+
+
+def processes() -> Iterator[Process]:
+    """Every process of this machine that has a command line (no kernel threads, no zombies)."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                folder = Path("/proc", entry)
+                args = (folder / "cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+                if args:
+                    yield Process(int(entry), int(_stat(int(entry))[1]), args)
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of ``/proc/<pid>/stat`` from the state on: [state, ppid, ...]; raises OSError when there is no such process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def identity(pid: int) -> str:
+    """``"<pid> <start time>"``: names a process so that a reused process id is not taken for it. Raises OSError when it is gone."""
+    return f"{pid} {_stat(pid)[19]}"
+
+
+def alive(who: str) -> bool:
+    """Whether the process named by identity() still runs (a zombie does not)."""
+    pid, _, started = who.partition(" ")
+    try:
+        stat = _stat(int(pid))
+    except (OSError, ValueError):
+        return False
+    return stat[19] == started and stat[0] != "Z"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Poll until ``condition()`` is true; whether it became so in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def bridge(number: int) -> str:
+    return f"th{number}"
+
+
+def link(number: int, host: int) -> str:
+    """The client's end of a host's cable."""
+    return f"th{number}h{host}"
+
+
+def group(number: int) -> int:
+    """Every link of a run is in this link group, so that one call removes them all."""
+    return 0x7E570000 + number
+
+
+def claim() -> int:
+    """Take a free run number: owner file, empty folder, and a reaper that removes both when this program ends in any way."""
+    BASE.mkdir(mode=0o700, exist_ok=True)
+    if BASE.stat().st_uid != os.getuid():
+        raise PermissionError(f"{BASE} belongs to somebody else: remove it")
+    mine = BASE / f"claim-{os.getpid()}"
+    mine.write_text(identity(os.getpid()))
+    try:
+        for number in range(RUNS):
+            if Path("/sys/class/net", bridge(number)).exists():
+                continue
+            with contextlib.suppress(FileExistsError):
+                os.link(mine, owner_file(number))
+                folder(number).mkdir()
+                return number
+    finally:
+        mine.unlink()
+    raise RuntimeError(f"all {RUNS} run numbers are taken: sweep {BASE}")
+
+
+def owner_file(number: int) -> Path:
+    return BASE / f"{number}.owner"
+
+
+def folder(number: int) -> Path:
+    return BASE / str(number)
+
+
+class Reaper:
+    """A process that outlives us to remove the run when we end without doing so (even by SIGKILL): it waits for its input to end."""
+
+    def __init__(self, number: int) -> None:
+        package = __name__.rpartition(".")[0]
+        root = Path(__file__).parents[package.count(".") + 1]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", package, "reap", str(number)],
+            cwd=root,
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """The run is removed: end the reaper."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+
+def sweep() -> list[int]:
+    """Remove what dead runs of this user left behind; their numbers."""
+    dead = [int(path.stem) for path in BASE.glob("*.owner") if not alive(path.read_text())]
+    for number in dead:
+        remove(number)
+    return dead
+
+
+def remove(number: int) -> None:
+    """End every process of the run and remove its links, mounts and folder. Nothing happens when that is done already."""
+    where = folder(number)
+    _end_processes(where)
+    if os.getuid() == 0 and bridge_exists(number):
+        subprocess.run(["ip", "link", "del", "group", str(group(number))], check=True, capture_output=True)
+    for point in _mounts(where):
+        subprocess.run(["umount", "--lazy", point], check=False)
+    shutil.rmtree(where, ignore_errors=True)
+    owner_file(number).unlink(missing_ok=True)
+
+
+def bridge_exists(number: int) -> bool:
+    return Path("/sys/class/net", bridge(number)).exists()
+
+
+def _end_processes(where: Path) -> None:
+    recorded = [who for file in where.glob("*/pids") for who in file.read_text().splitlines()]
+    for _ in range(100):
+        doomed = [int(who.split()[0]) for who in recorded if alive(who)]
+        doomed += [pid for pid in marked(where) if pid != os.getpid()]
+        if not doomed:
+            return
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(alive(who) for who in recorded), 1)
+        time.sleep(0.01)
+
+
+def marked(where: Path) -> list[int]:
+    """Processes whose environment says that they belong to a plain host below the folder."""
+    found = []
+    pattern = re.compile(rb"(?:^|\0)" + re.escape(f"{MARK}={where}".encode()) + rb"(?:/[^\0]*)?\0")
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if pattern.search(Path("/proc", entry, "environ").read_bytes()):
+                    found.append(int(entry))
+    return found
+
+
+def _mounts(where: Path) -> list[str]:
+    """Mount points at or below the folder, deepest first."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    ours = [point for point in points if point == str(where) or point.startswith(f"{where}/")]
+    return sorted(ours, key=len, reverse=True)
