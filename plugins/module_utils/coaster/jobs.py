@@ -245,12 +245,22 @@ def parse_walltime(text: "Optional[str]") -> int:
 
 
 def dispatch(text: bytes, identity: str, walltime: "Optional[int]", proxy: str) -> bytes:
-    """A client's plain description as the service sends it to a worker (coaster-protocol 4.3.3).
+    """A client's plain description as the service sends it to a worker: identity_line() and then dispatch_body()."""
+    return identity_line(identity) + dispatch_body(text, walltime, proxy)
 
-    Lines pass through byte for byte, except: the identity, the walltime (in seconds, None when the client gave none),
-    and file URLs, which become ``proxy://PROXY/…`` (5.2).
+
+def identity_line(identity: str) -> bytes:
+    """The line that names the job, first in what a worker gets."""
+    return b"identity=" + escape(identity).encode("utf-8", "surrogateescape") + b"\n"
+
+
+def dispatch_body(text: bytes, walltime: "Optional[int]", proxy: str) -> bytes:
+    """A client's plain description as the service sends it to a worker, without the identity (coaster-protocol 4.3.3).
+
+    Lines pass through byte for byte, except: the walltime (in seconds, None when the client gave none), and file URLs,
+    which become ``proxy://PROXY/…`` (5.2).
     """
-    lines = [b"identity=" + identity.encode("ascii", "surrogateescape")]
+    lines: "List[bytes]" = []
     staged: "List[bytes]" = []
     for line in text.split(b"\n"):
         key, _equals, value = line.partition(b"=")

@@ -1,0 +1,726 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The coaster service: the asyncio shell round channel and pool, with a port for clients and one for workers.
+
+The two ports have different commands (coaster-protocol 4.1). What peers send is answered in the same pass of the event loop
+and written once per pass and peer. Python 3.8 and later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import time
+from typing import Any, Dict, List, Optional, Set, Tuple
+
+from . import jobs
+from .admission import Admission, AdmissionError
+from .channel import SILENCE_LIMIT, Aborted, Channel, ChannelError, Chunk, Data, Failure, Reply, Request, Signal
+from .jobs import JobError
+from .pool import Action, Cancel, Client, Pool, PoolError, Send, Tell, Worker
+from .sockets import plain
+from .submission import accept
+
+VERSION = "0.4"
+"""The protocol's version, which clients ask for (coaster-protocol 3.1)."""
+HEARTBEAT_PERIODS = (30.0, 40.0)
+"""Seconds between heartbeats to a worker: a period between these is drawn for each (coaster-protocol 3.3)."""
+MAX_CONNECTIONS = 16384
+"""Most connections to both ports together; one more is refused."""
+MAX_TRANSFERS = 1024
+"""Most files that one worker may have under way."""
+MAX_BLOCK_ID = 256
+"""Longest block id in characters; a longer one is refused. Host names are cut there."""
+HIGH_WATER = 4 * 1048576
+"""Unsent bytes for one peer from which files for it are held back at their source."""
+LOW_WATER = 1048576
+"""Unsent bytes for one peer at which its files flow again."""
+MAX_UNSENT_FILES = 32 * 1048576
+"""Unsent bytes for one peer at which a file whose source does not stop is given up."""
+MAX_UNSENT = 64 * 1048576
+"""Unsent bytes for one peer at which it counts as stuck and is dropped."""
+REFUSAL_TIME = 5.0
+"""Seconds that a refused peer has to read why."""
+MAX_REFUSED = 256
+"""Connections beyond the limit that are told so; yet more are closed without a word."""
+GOODBYE_TIME = 0.5
+"""Seconds that peers have to take leave when the service stops."""
+RETURNED = "it has come back on another connection"
+
+_FORWARDED = jobs.TERMINAL | {jobs.ACTIVE, jobs.STAGE_IN, jobs.STAGE_OUT}
+_CANNOT_PROXY = "this service gives no access to files of its own host"
+
+log = logging.getLogger("CoasterService")
+
+
+class Service:
+    """One service. ``heartbeats`` and ``silence`` are the periods and the limit in seconds of coaster-protocol 3.3."""
+
+    def __init__(
+        self, resubmit: int = 0, admission: Optional[Admission] = None, max_connections: int = MAX_CONNECTIONS,
+        heartbeats: Tuple[float, float] = HEARTBEAT_PERIODS, silence: float = SILENCE_LIMIT, pool: Optional[Pool] = None,
+    ) -> None:
+        self.started = time.time()
+        self.pool = pool or Pool(first_number=int(self.started * 1e6), resubmit=resubmit)
+        self.admission = admission or Admission()
+        self.heartbeats, self.silence, self.max_connections = heartbeats, silence, max_connections
+        self.peers: Dict[int, Peer] = {}
+        self.received = self.sent = 0
+        self.refused = 0
+        self.stopping = False
+        self._epoch = self.started - time.monotonic()
+        self._next_channel_id = 1
+        self._servers: List[asyncio.AbstractServer] = []
+        self._written: List[Peer] = []
+        self._ticker: Optional[asyncio.TimerHandle] = None
+        self._empty: Optional[asyncio.Event] = None
+
+    def now(self) -> float:
+        """Seconds since the epoch that never run backwards."""
+        return self._epoch + time.monotonic()
+
+    async def start(self, client_socket: socket.socket, worker_socket: socket.socket) -> None:
+        """Serve clients and workers who connect to these listening sockets."""
+        self._loop = asyncio.get_running_loop()
+        self._servers.append(await self._loop.create_server(lambda: ClientPeer(self), sock=client_socket, backlog=1024))
+        self._servers.append(await self._loop.create_server(lambda: WorkerPeer(self), sock=worker_socket, backlog=1024))
+        self._tick()
+
+    async def stop(self) -> None:
+        """Report running jobs as failed, say SHUTDOWN to everybody, and close all within about GOODBYE_TIME seconds."""
+        self.stopping = True
+        for server in self._servers:
+            server.close()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self.perform(self.pool.shut_down())
+        for peer in self.peers.values():
+            peer.channel.request("SHUTDOWN")
+            self.touch(peer)
+        self._flush()
+        self._empty = asyncio.Event()
+        if self.peers:
+            for peer in list(self.peers.values()):
+                peer.transport.write_eof()
+            try:
+                await asyncio.wait_for(self._empty.wait(), GOODBYE_TIME)
+            except asyncio.TimeoutError:
+                for peer in list(self.peers.values()):
+                    peer.transport.abort()
+                await asyncio.sleep(0)
+
+    def join(self, peer: Peer) -> int:
+        """A peer has connected; its channel id."""
+        channel_id = self._next_channel_id
+        self._next_channel_id += 1
+        self.peers[channel_id] = peer
+        return channel_id
+
+    def leave(self, peer: Peer) -> None:
+        """A peer's connection is closed."""
+        del self.peers[peer.channel_id]
+        if self._empty is not None and not self.peers:
+            self._empty.set()
+
+    def perform(self, actions: List[Action]) -> None:
+        """Do what the pool says."""
+        for action in actions:
+            if isinstance(action, Tell):
+                peer = action.client.handle
+                status = action.status
+                if not status.time:
+                    status.time = int(self.now() * 1000)
+                peer.channel.request("JOBSTATUS", jobs.encode_status(action.identity, status))
+            elif isinstance(action, Send):
+                peer = action.worker.handle
+                job = action.job
+                context = (peer.accepted, peer.rejected, job.identity)
+                peer.channel.request("SUBMITJOB", (job.description.for_worker(job.identity),), context)
+            elif isinstance(action, Cancel):
+                peer = action.worker.handle
+                context = (peer.cancel_answered, peer.cancel_answered, action.identity)
+                peer.channel.request("CANCELJOB", (_bytes(action.identity),), context)
+            else:
+                peer = action.worker.handle
+                peer.drop(RETURNED)
+            self.touch(peer)
+
+    def touch(self, peer: Peer) -> None:
+        """The peer's channel may have output: write it at the end of this pass of the event loop."""
+        if not peer.touched:
+            peer.touched = True
+            if not self._written:
+                self._loop.call_soon(self._flush)
+            self._written.append(peer)
+
+    def _flush(self) -> None:
+        written, self._written = self._written, []
+        for peer in written:
+            peer.touched = False
+            peer.flush()
+
+    def _tick(self) -> None:
+        now = self.now()
+        for peer in list(self.peers.values()):
+            if peer.channel.tick(now):
+                peer.drop("nothing was heard of it for %d s" % self.silence)
+            else:
+                self.touch(peer)
+        self._ticker = self._loop.call_later(min(1.0, self.silence / 10), self._tick)
+
+
+class Peer(asyncio.Protocol):
+    """One connection: bytes to events to command methods, and back."""
+
+    commands: Dict[str, str] = {}
+    kind = "peer"
+    transport: asyncio.Transport
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.touched = False
+        self.congested = False
+        self.refusal: Optional[str] = None
+        self.address = "?"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        service = self.service
+        self.channel = self.new_channel()
+        self.remote = _end(transport.get_extra_info("peername"))
+        self.local = _end(transport.get_extra_info("sockname"))
+        self.address = self.remote[0]
+        self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self.channel_id = service.join(self)
+        self.joined()
+        if len(service.peers) > service.max_connections + MAX_REFUSED:
+            self.drop("there are too many connections")
+        elif len(service.peers) > service.max_connections:
+            self.refuse("the service has its limit of %d connections" % service.max_connections)
+
+    def new_channel(self) -> Channel:
+        return Channel(self.service.now(), silence_limit=self.service.silence)
+
+    def joined(self) -> None:
+        """The peer has its channel id."""
+
+    def refuse(self, reason: str) -> None:
+        """Answer every command with this reason, and close soon."""
+        self.service.refused += 1
+        log.warning("refused a %s from %s: %s", self.kind, self.address, reason)
+        self.refusal = reason
+        asyncio.get_running_loop().call_later(REFUSAL_TIME, self.transport.abort)
+
+    def drop(self, reason: str) -> None:
+        """Close the connection at once."""
+        log.warning("dropped %s: %s", self, reason)
+        self.transport.abort()
+        self.lose()
+
+    def lose(self) -> None:
+        """The peer is gone, although its connection may be open for a while; may come more than once."""
+
+    def data_received(self, data: bytes) -> None:
+        service = self.service
+        service.received += len(data)
+        try:
+            events = self.channel.receive(data, service.now())
+        except ChannelError as error:
+            self.drop(str(error))
+            return
+        for event in events:
+            if isinstance(event, Request):
+                self._request(event)
+            elif isinstance(event, Reply):
+                if event.context is not None:
+                    self._replied(event)
+            else:
+                self._other(event)
+        service.touch(self)
+
+    def _request(self, request: Request) -> None:
+        name = self.commands.get(request.name)
+        if self.refusal is not None:
+            self.channel.fail(request.tag, self.refusal)
+            self.transport.close()
+        elif name is None:
+            self.channel.fail(request.tag, "Unknown command: " + request.name[:100])
+        else:
+            try:
+                getattr(self, name)(request)
+            except (JobError, ChannelError, PoolError, AdmissionError, TransferError) as error:
+                self.channel.fail(request.tag, str(error))
+
+    def _replied(self, event: Reply) -> None:
+        context = event.context
+        if type(context) is tuple:
+            context[0](context[2])
+        else:
+            context.replied(event.values)
+
+    def _other(self, event: Any) -> None:
+        if isinstance(event, Chunk):
+            event.context.chunk(event.payload, event.final)
+        elif isinstance(event, Failure):
+            if type(event.context) is tuple:
+                event.context[1](event.context[2], event.message)
+            elif event.context is not None:
+                event.context.failed(event.message)
+        elif isinstance(event, Signal) and event.context is not None and type(event.context) is not tuple:
+            event.context.signalled(event.payload)
+
+    def flush(self) -> None:
+        chunks = self.channel.take_output()
+        if not chunks or self.transport.is_closing():
+            return
+        self.service.sent += sum(map(len, chunks))
+        self.transport.writelines(chunks)
+        if self.congested and self.unsent() > MAX_UNSENT:
+            self.drop("it does not read what it is sent")
+
+    def unsent(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def eof_received(self) -> bool:
+        self.lose()
+        return False
+
+    def connection_lost(self, error: Optional[Exception]) -> None:
+        self.lose()
+        self.service.leave(self)
+
+    def version(self, request: Request) -> None:
+        self.channel.reply(request.tag, (VERSION.encode(),))
+
+    def acknowledge(self, request: Request) -> None:
+        self.channel.reply(request.tag)
+
+
+class ClientPeer(Peer):
+    """A connection to the client port."""
+
+    kind = "client"
+    commands = {
+        "VERSION": "version", "CHANNELCONFIG": "channel_config", "CONFIGSERVICE": "config_service",
+        "SUBMITJOB": "submit", "CANCELJOB": "cancel", "SHUTDOWN": "shut_down", "SHUTDOWNSERVICE": "shut_down", "INFO": "info",
+    }
+    client: Client
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self.transfers: Set[Transfer] = set()
+
+    def __str__(self) -> str:
+        return "client %d from %s" % (self.channel_id, self.address)
+
+    def joined(self) -> None:
+        self.client = self.service.pool.add_client(self, self.channel_id)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self.refusal is None:
+            try:
+                self.service.admission.check_client(self.remote, self.local)
+            except AdmissionError as error:
+                self.refuse(str(error))
+
+    def lose(self) -> None:
+        self.service.perform(self.service.pool.client_lost(self.client))
+        for transfer in list(self.transfers):
+            transfer.client_lost()
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        for transfer in self.transfers:
+            transfer.client_full()
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        for transfer in self.transfers:
+            transfer.client_free()
+
+    def channel_config(self, request: Request) -> None:
+        self.channel.reply(request.tag, (b"compression: NONE",))
+
+    def config_service(self, request: Request) -> None:
+        key, _equals, version = _text(request.args[0] if request.args else b"").partition("=")
+        if key != "requireVersion":
+            self.channel.fail(
+                request.tag, "No version requirement information supplied by the client. Please update the client.")
+        elif version != VERSION:
+            self.channel.fail(
+                request.tag, "Client requires version %s, but this service is version %s" % (version[:100], VERSION))
+        else:
+            self.channel.reply(request.tag, (b"0",))
+
+    def submit(self, request: Request) -> None:
+        if self.service.stopping:
+            raise PoolError("the service is shutting down")
+        submission = accept(_argument(request, 0), self.channel_id)
+        job, actions = self.service.pool.submit(
+            self.client, submission.identity, submission.walltime, submission, len(submission.body))
+        self.channel.reply(request.tag, (_bytes(job.identity),))
+        self.service.perform(actions)
+
+    def cancel(self, request: Request) -> None:
+        self.service.perform(self.service.pool.cancel(self.client, _text(_argument(request, 0))))
+        self.channel.reply(request.tag)
+
+    def shut_down(self, request: Request) -> None:
+        self.service.perform(self.service.pool.client_leaves(self.client))
+        self.channel.reply(request.tag)
+
+    def info(self, request: Request) -> None:
+        what = _text(_argument(request, 0))
+        _argument(request, 1)
+        pool = self.service.pool
+        if what == "workers":
+            lines = ["           ID    Cores     Running"]
+            lines += ["%20s  %7d  %9d" % (worker, worker.slots, len(worker.jobs)) for worker in pool.workers()]
+        elif what == "jobs":
+            lines = ["          ID          Worker            Executable           Start Time     Walltime"]
+        elif what == "blocks":
+            lines = ["    ID    State    Workers           Start Time    Walltime"]
+        else:
+            raise PoolError("Unknown type: '%s'" % what[:100])
+        self.channel.reply(request.tag, [_bytes(line) for line in lines])
+
+
+class WorkerPeer(Peer):
+    """A connection to the worker port; ``worker`` is None until it has registered."""
+
+    kind = "worker"
+    commands = {
+        "VERSION": "version", "REGISTER": "register", "JOBSTATUS": "job_status", "RLOG": "remote_log",
+        "GET": "get", "PUT": "put", "SHUTDOWN": "shut_down", "ECHO": "echo",
+    }
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self.worker: Optional[Worker] = None
+        self.transfers: Dict[int, Transfer] = {}
+
+    def __str__(self) -> str:
+        if self.worker is None:
+            return "worker not registered from %s" % self.address
+        return "worker %s on %s from %s" % (self.worker, self.worker.host, self.address)
+
+    def new_channel(self) -> Channel:
+        return Channel(self.service.now(), random.uniform(*self.service.heartbeats), self.service.silence)
+
+    def lose(self) -> None:
+        if self.worker is not None and not self.worker.lost:
+            log.info("lost %s", self)
+            self.service.perform(self.service.pool.worker_lost(self.worker))
+        for transfer in list(self.transfers.values()):
+            transfer.worker_lost()
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        for transfer in self.transfers.values():
+            transfer.worker_full()
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        for transfer in self.transfers.values():
+            transfer.worker_free()
+
+    def _other(self, event: Any) -> None:
+        transfer = self.transfers.get(event.tag)
+        if isinstance(event, Data):
+            if transfer is not None:
+                transfer.chunk(event.payload, event.final)
+        elif isinstance(event, Aborted):
+            if transfer is not None:
+                transfer.worker_lost()
+        elif isinstance(event, Signal) and not event.from_replier:
+            if transfer is not None and event.payload.startswith(b"ABORT"):
+                transfer.aborted()
+        else:
+            super()._other(event)
+
+    # what the service asked of the worker
+
+    def accepted(self, identity: str) -> None:
+        self.service.perform(self.service.pool.accepted(self._registered(), identity))
+
+    def rejected(self, identity: str, message: str) -> None:
+        self.service.perform(self.service.pool.rejected(self._registered(), identity, message))
+
+    def cancel_answered(self, identity: str, message: str = "") -> None:
+        self.service.perform(self.service.pool.cancel_answered(self._registered(), identity))
+
+    # what the worker asks
+
+    def register(self, request: Request) -> None:
+        if self.worker is not None:
+            raise AdmissionError("this connection has registered before")
+        block, host = _text(_argument(request, 0)), _text(_argument(request, 1))
+        slots, running = _worker_options(_text(request.args[2]) if len(request.args) > 2 else "")
+        pool = self.service.pool
+        try:
+            if not block or len(block) > MAX_BLOCK_ID or not block.isprintable() or " " in block:
+                raise AdmissionError("the block id %r has blanks or control characters, or its length is not 1 to %d"
+                                     % (block[:MAX_BLOCK_ID], MAX_BLOCK_ID))
+            live = pool.blocks[block].workers.values() if block in pool.blocks else ()
+            alone = self.service.admission.check_worker(block, self.address, [worker.handle.address for worker in live])
+        except AdmissionError as error:
+            self.refuse(str(error))
+            raise
+        host = "".join(letter if letter.isprintable() else "?" for letter in host[:MAX_BLOCK_ID])
+        self.worker, actions = pool.add_worker(self, block, host, slots, running, alone)
+        self.channel.reply(request.tag, (self.worker.id.encode(),))
+        log.info("registered %s with %d slots", self, slots)
+        self.service.perform(actions)
+
+    def job_status(self, request: Request) -> None:
+        worker = self._registered()
+        identity, status = jobs.parse_status(request.args)
+        self.channel.reply(request.tag)
+        if status.code in _FORWARDED:
+            self.service.perform(self.service.pool.status(worker, identity, status))
+
+    def remote_log(self, request: Request) -> None:
+        self._registered()
+        log.debug("%s says %s", self, b" ".join(request.args[:2])[:1000])
+        self.channel.reply(request.tag)
+
+    def shut_down(self, request: Request) -> None:
+        self.channel.reply(request.tag)
+        self.flush()
+        self.transport.close()
+
+    def echo(self, request: Request) -> None:
+        self.channel.reply(request.tag, (_argument(request, 0),))
+
+    def get(self, request: Request) -> None:
+        client, path = self._proxied(_text(_argument(request, 0)), "may_read")
+        StageIn(self, request.tag, client).begin(path, _argument(request, 1))
+
+    def put(self, request: Request) -> None:
+        client, path = self._proxied(_text(_argument(request, 2)), "may_write")
+        StageOut(self, request.tag, client).begin(path, request.args[0], request.args[1], request.final)
+
+    def _registered(self) -> Worker:
+        if self.worker is None:
+            raise AdmissionError("the worker has not registered")
+        return self.worker
+
+    def _proxied(self, url: str, access: str) -> Tuple[ClientPeer, str]:
+        """The client and its path behind a proxy URL, if a job on this worker has it in its staging lists."""
+        bare = url[7:] if url.startswith("pinned:") else url
+        scheme, colon, rest = bare.partition(":")
+        path = jobs.client_path(url)
+        if scheme != "proxy" or path is None:
+            if not colon or "/" in scheme or scheme == "file":
+                raise TransferError("%s: %s" % (url[:1000], _CANNOT_PROXY))
+            raise TransferError("Unknown protocol: " + scheme[:100])
+        number = rest[2:].partition("/")[0]
+        for job in self._registered().jobs.values():
+            if job.client is not None and str(job.client.number) == number and getattr(job.description, access)(path):
+                if len(self.transfers) >= MAX_TRANSFERS:
+                    raise TransferError("the worker has its limit of %d files under way" % MAX_TRANSFERS)
+                client: ClientPeer = job.client.handle
+                return client, path
+        raise TransferError("%s: no job on this worker has this file in its staging lists" % url[:1000])
+
+
+class TransferError(ValueError):
+    """A file that is not relayed; the text says why."""
+
+
+class Transfer:
+    """A file on its way between a worker, who asked with ``tag``, and a client."""
+
+    __slots__ = ("worker", "tag", "client", "client_tag", "held")
+
+    def __init__(self, worker: WorkerPeer, tag: int, client: ClientPeer) -> None:
+        self.worker, self.tag, self.client = worker, tag, client
+        self.client_tag = -1
+        self.held = False
+        if tag in worker.transfers:
+            raise TransferError("the tag %d belongs to another file under way" % tag)
+        worker.transfers[tag] = self
+        client.transfers.add(self)
+
+    def end(self) -> None:
+        """Nothing more is relayed."""
+        del self.worker.transfers[self.tag]
+        self.client.transfers.discard(self)
+
+    def failed(self, message: str) -> None:
+        """The client answered with an error."""
+        self.end()
+        self.worker.channel.fail(self.tag, message)
+        self.worker.service.touch(self.worker)
+
+    def client_lost(self) -> None:
+        self.failed("Connection to client lost")
+
+    def give_up(self, message: str) -> None:
+        """Tell both sides that this does not go on."""
+        self.worker_lost()
+        self.worker.channel.fail(self.tag, message)
+        self.worker.service.touch(self.worker)
+
+    def worker_lost(self) -> None:
+        raise NotImplementedError
+
+    def chunk(self, payload: bytes, final: bool) -> None:
+        """The next frame of the file."""
+        raise NotImplementedError
+
+    def signalled(self, payload: bytes) -> None:
+        """A signal from the client."""
+
+    def aborted(self) -> None:
+        """The worker wants no more of it."""
+
+    def client_full(self) -> None:
+        """The client reads slower than it is sent to."""
+
+    def client_free(self) -> None:
+        """The client has read enough."""
+
+    def worker_full(self) -> None:
+        """The worker reads slower than it is sent to."""
+
+    def worker_free(self) -> None:
+        """The worker has read enough."""
+
+
+class StageIn(Transfer):
+    """The worker's GET, relayed from the client frame by frame (coaster-protocol 5.4, 5.6)."""
+
+    __slots__ = ()
+
+    def begin(self, path: str, destination: bytes) -> None:
+        self.client_tag = self.client.channel.request("GET", (_file_url(path), destination), context=self, stream=True)
+        self.client.service.touch(self.client)
+
+    def chunk(self, payload: bytes, final: bool) -> None:
+        """The next frame from the client."""
+        worker = self.worker
+        if worker.congested:
+            if worker.unsent() > MAX_UNSENT_FILES:
+                if final:
+                    self.failed("the worker reads too slowly")
+                else:
+                    self.give_up("the worker reads too slowly")
+                return
+            self.worker_full()
+        worker.channel.reply_part(self.tag, payload, final)
+        worker.service.touch(worker)
+        if final:
+            self.end()
+
+    def signalled(self, payload: bytes) -> None:
+        if payload == b"QUEUED":
+            self.worker.channel.signal(self.tag, payload, to_replier=False)
+            self.worker.service.touch(self.worker)
+
+    def aborted(self) -> None:
+        self._signal(b"ABORT")
+
+    def worker_lost(self) -> None:
+        self.end()
+        self._signal(b"ABORT")
+        self.client.channel.forget(self.client_tag)
+
+    def worker_full(self) -> None:
+        if not self.held:
+            self.held = True
+            self._signal(b"SUSPEND")
+
+    def worker_free(self) -> None:
+        if self.held:
+            self.held = False
+            self._signal(b"RESUME")
+
+    def _signal(self, payload: bytes) -> None:
+        self.client.channel.signal(self.client_tag, payload, to_replier=True)
+        self.client.service.touch(self.client)
+
+
+class StageOut(Transfer):
+    """The worker's PUT, relayed to the client frame by frame (coaster-protocol 5.4, 5.6)."""
+
+    __slots__ = ()
+
+    def begin(self, path: str, length: bytes, source: bytes, final: bool) -> None:
+        self.client_tag = self.client.channel.request("PUT", (length, source, _file_url(path)), context=self, final=final)
+        self.client.service.touch(self.client)
+        if not final and self.client.congested:
+            self.client_full()
+
+    def chunk(self, payload: bytes, final: bool) -> None:
+        """The next frame from the worker."""
+        client = self.client
+        if client.congested and client.unsent() > MAX_UNSENT_FILES:
+            self.give_up("the client reads too slowly")
+            return
+        client.channel.data(self.client_tag, payload, final)
+        client.service.touch(client)
+
+    def replied(self, values: List[bytes]) -> None:
+        """The client has the file."""
+        self.end()
+        self.worker.channel.reply(self.tag, values)
+        self.worker.service.touch(self.worker)
+
+    def worker_lost(self) -> None:
+        self.end()
+        self.client.channel.abort(self.client_tag)
+        self.client.service.touch(self.client)
+
+    def client_full(self) -> None:
+        if not self.held:
+            self.held = True
+            self._signal(b"STOP")
+
+    def client_free(self) -> None:
+        if self.held:
+            self.held = False
+            self._signal(b"CONTINUE")
+
+    def _signal(self, payload: bytes) -> None:
+        self.worker.channel.signal(self.tag, payload, to_replier=False)
+        self.worker.service.touch(self.worker)
+
+
+def _worker_options(text: str) -> Tuple[int, List[str]]:
+    """Slots and identities still running, from REGISTER's options ``key = value, …`` (coaster-protocol 3.2)."""
+    options = {}
+    for option in text.split(","):
+        key, _equals, value = option.partition("=")
+        options[key.strip()] = value.strip()
+    slots = options.get("concurrency", "1")
+    if not slots.isdigit() or not slots.isascii() or not 1 <= int(slots[:9]) <= 10 ** 8:
+        raise AdmissionError("concurrency = %s is not a number of slots" % slots[:100])
+    return int(slots), options.get("running", "").split()
+
+
+def _argument(request: Request, index: int) -> bytes:
+    if index >= len(request.args):
+        raise ChannelError("Missing command argument #%d" % (index + 1))
+    return request.args[index]
+
+
+def _file_url(path: str) -> bytes:
+    return b"file://localhost/" + _bytes(path)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _end(name: Optional[Tuple[Any, ...]]) -> Tuple[str, int]:
+    """Address and port of one end of a connection; asyncio gives None when it was closed before it was looked at."""
+    return (plain(name[0]), name[1]) if name else ("?", 0)

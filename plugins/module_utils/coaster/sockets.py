@@ -1,0 +1,105 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sockets: listening ones, and who holds or owns one (read from /proc, Linux)."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple, Optional, Tuple
+
+PROC = Path("/proc")
+
+_LISTEN = 0x0A
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+class Entry(NamedTuple):
+    """A line of /proc/net/tcp or tcp6; ``inode`` is 0 once no process holds the socket."""
+
+    local: Tuple[str, int]
+    remote: Tuple[str, int]
+    state: int
+    uid: int
+    inode: int
+
+
+def listen(address: Optional[str], port: int, backlog: int = 1024) -> socket.socket:
+    """A non-blocking socket that listens on a host name or address; None means every interface, IPv4 and IPv6.
+
+    Raises OSError when the name does not resolve or the port is taken.
+    """
+    if address is None:
+        try:
+            return _bound(socket.AF_INET6, ("::", port), backlog, dual=True)
+        except OSError as error:
+            if error.errno not in _NO_IPV6:
+                raise
+            return _bound(socket.AF_INET, ("0.0.0.0", port), backlog)
+    family, _kind, _protocol, _name, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    return _bound(family, where, backlog)
+
+
+def plain(host: str) -> str:
+    """The address as text, an IPv4 address seen through an IPv6 socket as IPv4, without a scope."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def owner(local: Tuple[str, int], remote: Tuple[str, int]) -> Optional[int]:
+    """The user id of the process at the ``local`` end of a connection on this machine; None when no process holds it."""
+    for entry in entries():
+        if entry.local == local and entry.remote == remote:
+            return entry.uid if entry.inode else None
+    return None
+
+
+def holder(port: int) -> Optional[str]:
+    """``name (pid N)`` of a process that listens on the port, as far as this user may see it."""
+    inodes = {"socket:[%d]" % entry.inode for entry in entries() if entry.state == _LISTEN and entry.local[1] == port}
+    for process in PROC.glob("[0-9]*") if inodes else ():
+        try:
+            if any(os.readlink(descriptor) in inodes for descriptor in (process / "fd").iterdir()):
+                return "%s (pid %s)" % ((process / "comm").read_text("utf-8", "replace").strip(), process.name)
+        except OSError:
+            continue
+    return None
+
+
+def entries() -> Iterator[Entry]:
+    """All TCP sockets of this network namespace; none where there is no /proc."""
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (PROC / "net" / name).read_text("ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            yield Entry(_end(fields[1]), _end(fields[2]), int(fields[3], 16), int(fields[7]), int(fields[9]))
+
+
+def _end(text: str) -> Tuple[str, int]:
+    """``0100007F:0FD2`` as address and port: the address is written as 32-bit words in the machine's order."""
+    words, _colon, port = text.partition(":")
+    raw = b"".join(int(words[at:at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8))
+    return plain(str(ipaddress.ip_address(raw))), int(port, 16)
+
+
+def _bound(family: int, where: Tuple[Any, ...], backlog: int, dual: bool = False) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        made.bind(where)
+        made.listen(backlog)
+        made.setblocking(False)
+    except OSError:
+        made.close()
+        raise
+    return made
