@@ -1,0 +1,45 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The signals that end a pool: Ctrl-C, SIGTERM and SIGHUP."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Ending:
+    """Within this context a signal sets ``event`` and calls ``on_signal``; the handlers from before come back after it.
+
+    ``status`` is the exit status: 128 and the signal's number, or 0 when none came.
+    """
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.on_signal: Callable[[], None] | None = None
+        self.status = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Ending:
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a signal came, after at most ``seconds``."""
+        return self.event.wait(seconds)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.status = self.status or 128 + number
+        self.event.set()
+        if self.on_signal is not None:
+            self.on_signal()

@@ -1,0 +1,99 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run of one of the collection's playbooks through ansible-runner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .end import Ending
+
+CANCEL_AFTER = 5.0
+"""Seconds that ansible-playbook has to end after SIGINT before it is killed."""
+MAX_FORKS = 64
+
+
+class Outcome(NamedTuple):
+    """What a task of ours did on a host. ``kind`` is ok, failed or unreachable; ``result`` the module's result."""
+
+    kind: str
+    host: str
+    action: str
+    result: dict[str, Any]
+
+
+KINDS = {"runner_on_ok": "ok", "runner_on_failed": "failed", "runner_on_unreachable": "unreachable"}
+SSH_OPTIONS = "-o BatchMode=yes -o StrictHostKeyChecking=yes"
+"""Nothing is ever asked, and host keys are checked."""
+
+
+def environment(collections: Path, hosts: int, user: dict[str, str]) -> dict[str, str]:
+    """Variables for ansible-playbook on top of the ``user``'s."""
+    collections_path = [str(collections)] + [user[name] for name in ("ANSIBLE_COLLECTIONS_PATH",) if user.get(name)]
+    settings = {
+        "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(collections_path),
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_FORKS": user.get("ANSIBLE_FORKS", str(max(1, min(hosts, MAX_FORKS)))),
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+        "ANSIBLE_RETRY_FILES_ENABLED": "False",
+        "PATH": os.pathsep.join((os.path.dirname(sys.executable), user.get("PATH", os.defpath))),
+    }
+    config = os.path.abspath("ansible.cfg")
+    if "ANSIBLE_CONFIG" not in user and os.path.isfile(config):
+        settings["ANSIBLE_CONFIG"] = config
+    return settings
+
+
+def run(
+    name: str, inventory: dict[str, Any], variables: dict[str, Any], collections: Path, ending: Ending | None,
+    on_outcome: Callable[[Outcome], None],
+) -> int | None:
+    """Run the playbook ``coasters.pool.NAME``; returns ansible-playbook's exit status, None when a signal ended it.
+
+    ``on_outcome`` hears of each task as it ends. A signal in ``ending`` interrupts the run.
+    """
+    import ansible_runner  # takes a third of a second, which bad input need not wait for
+
+    process: dict[str, int] = {}
+    interrupted: list[float] = []
+
+    def handle(event: dict[str, Any]) -> bool:
+        process.setdefault("pid", event["pid"])
+        kind = KINDS.get(event["event"])
+        data = event.get("event_data", {})
+        if kind is not None and isinstance(data.get("res"), dict):
+            on_outcome(Outcome(kind, data["host"], data.get("resolved_action", ""), data["res"]))
+        return False
+
+    def interrupt() -> None:
+        if "pid" in process and not interrupted:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process["pid"], signal.SIGINT)
+        interrupted.append(time.monotonic())
+
+    def cancelled() -> bool:
+        return bool(interrupted) and ("pid" not in process or time.monotonic() - interrupted[0] > CANCEL_AFTER)
+
+    if ending is not None:
+        ending.on_signal = interrupt
+    try:
+        with tempfile.TemporaryDirectory(prefix="coasters-") as private:
+            result = ansible_runner.run(
+                private_data_dir=private, playbook=f"coasters.pool.{name}", inventory=inventory, extravars=variables,
+                envvars=environment(collections, len(inventory["all"]["hosts"]), dict(os.environ)),
+                settings={"pexpect_timeout": 1, "suppress_ansible_output": True}, quiet=True, event_handler=handle,
+                cancel_callback=cancelled,
+            )
+    finally:
+        if ending is not None:
+            ending.on_signal = None
+    status: int | None = result.rc
+    return status

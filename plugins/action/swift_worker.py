@@ -1,0 +1,118 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The work of the swift_worker module: one exchange with the host's shell, no Python and no file transfer of Ansible's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.coasters.pool.plugins.module_utils import state
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
+from ansible_collections.coasters.pool.plugins.plugin_utils import causes, exchange
+
+VERBS = {"started": "start", "stopped": "stop"}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Installs, checks, launches or ends the worker of one host."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = True
+
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The result of the exchange, as the module's documentation says."""
+        del tmp
+        result: dict[str, Any] = super().run(None, task_vars)
+        _, wanted = self.validate_argument_spec(
+            argument_spec={
+                "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+                "pool": {"type": "str", "default": "default"},
+                "engine": {"type": "str", "choices": ["builtin", "swift"], "default": "builtin"},
+                "bin_dir": {"type": "path"},
+                "urls": {"type": "list", "elements": "str", "default": ["http://@:4051"]},
+                "slots": {"type": "int"},
+                "block": {"type": "str", "no_log": True},
+                "interpreter": {"type": "str"},
+                "time_limit": {"type": "int", "default": 60},
+                "restart": {"type": "bool", "default": False},
+                "keep_logs": {"type": "bool", "default": False},
+            }
+        )
+        host = (task_vars or {}).get("inventory_hostname", "")
+        try:
+            verb = VERBS[wanted["state"]]
+            if self._task.check_mode:
+                if verb == "stop":
+                    return dict(result, changed=self._exchange("status", wanted, {}).get("slots", "") != "")
+                verb = "check"
+            settings, program = self._start(wanted, host) if verb != "stop" else ({"keep_logs": _yes(wanted["keep_logs"])}, b"")
+            values = self._exchange(verb, wanted, settings, program)
+        except (exchange.ExchangeError, state.StateError) as error:
+            raise AnsibleActionFail(str(error)) from error
+        except AnsibleConnectionFailure as error:
+            cause = causes.of(str(error))
+            return dict(result, unreachable=True, cause=cause.name, msg=cause.sentence)
+        if "error" in values:
+            return dict(result, failed=True, cause=values.get("cause", "host"), msg=values["error"])
+        result["changed"] = values.get("changed") == "yes"
+        if verb != "stop":
+            result.update(
+                hostname=values.get("hostname", ""),
+                slots=_number(values.get("slots")),
+                pid=_number(values.get("running")),
+                interpreter=values.get("interpreter", ""),
+                urls=values.get("urls", "").split(","),
+                pending=values.get("pending", "").split(),
+            )
+        return result
+
+    def _start(self, wanted: dict[str, Any], host: str) -> tuple[dict[str, str], bytes]:
+        """The settings of a start and the worker's program. Raises ExchangeError or StateError."""
+        if wanted["slots"] is not None and wanted["slots"] < 1:
+            raise exchange.ExchangeError(f"{wanted['slots']} slots are too few: a worker needs at least 1")
+        if wanted["engine"] == "builtin":
+            program = bundle.worker_archive()
+            block = wanted["block"] or state.block_ids(wanted["pool"], [host])[host]
+        else:
+            script = Path(wanted["bin_dir"] or "") / "worker.pl"
+            if not script.is_file():
+                raise exchange.ExchangeError(f"there is no {script}: name the bin directory of a Swift/K distribution")
+            program = script.read_bytes()
+            block = wanted["block"] or host
+        settings = {
+            "engine": wanted["engine"],
+            "urls": exchange.check_urls(wanted["urls"]),
+            "block": block,
+            "slots": str(wanted["slots"] or ""),
+            "interpreter": wanted["interpreter"] or "",
+            "time_limit": str(wanted["time_limit"]),
+            "restart": _yes(wanted["restart"]),
+        }
+        return settings, program
+
+    def _exchange(self, verb: str, wanted: dict[str, Any], settings: dict[str, str], program: bytes = b"") -> dict[str, str]:
+        pool = state.check_name(wanted["pool"])
+        done = self._low_level_execute_command(
+            exchange.command(verb, pool), in_data=exchange.standard_input(settings, program), sudoable=True
+        )
+        if done["rc"] == 255:
+            raise AnsibleConnectionFailure(done["stderr"])
+        try:
+            return exchange.answer(done["stdout"], verb)
+        except exchange.ExchangeError as error:
+            said = exchange.printable((done["stderr"].strip().splitlines() or [""])[-1])
+            raise exchange.ExchangeError(str(error) + (f" (it said: {said})" if said else "")) from error
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else ""
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() and len(text) < 10 else None

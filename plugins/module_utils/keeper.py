@@ -1,0 +1,233 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The keeper: the one process of a pool on the client that starts the coaster service and keeps it running.
+
+It reads ``keeper.json`` in the pool's folder, starts the service's program, waits for the lines that announce its
+addresses and writes them to ``pool.json``. A service that dies is started again on the same ports. It ends the
+service and itself on SIGTERM, or when the process that owns the pool is gone.
+
+    keeper.json: command (list of str), environment (dict), engine, name, owner ({pid, started} or null),
+                 ports ({service, worker, control}; 0 is any), limit (seconds until the service must answer)
+    pool.json:   name, engine, url, worker_url, control_url, service and keeper ({pid, started}), since (epoch seconds),
+                 restarts, ports; or error (a sentence) and log (the last lines), when the service did not start
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+
+if __package__:
+    from . import state
+else:
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional
+
+ANNOUNCEMENTS = {
+    "Settings server URL: ": "control_url",
+    "Started coaster service: ": "url",
+    "Worker connection URL: ": "worker_url",
+}
+"""Lines of the service's standard output (coaster-protocol 6.1) and what is kept of them."""
+
+STOP_LIMIT = 5.0
+"""Seconds that a service has to end after SIGTERM."""
+PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before each new start of a service that died; the last one goes on."""
+STEADY = 60.0
+"""Seconds that a service has to run until the pauses begin anew."""
+LOG_LINES = 20
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Keeper:
+    """Keeps the service of the pool whose folder is ``path``."""
+
+    def __init__(self, path: str, settings: "Dict[str, Any]") -> None:
+        self.path = path
+        self.settings = settings
+        self.process: "Optional[asyncio.subprocess.Process]" = None
+        self.announced: "Dict[str, str]" = {}
+        self.lines: "List[str]" = []
+        self.restarts = 0
+        self.ending = asyncio.Event()
+
+    async def run(self) -> int:
+        """Start the service and keep it until the pool ends. Returns 0, or 1 when the service never answered."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self.ending.set)
+        owner = asyncio.ensure_future(self.watch_owner())
+        try:
+            return await self.keep()
+        finally:
+            owner.cancel()
+            await self.stop_service()
+
+    async def watch_owner(self) -> None:
+        """End the pool when its owner is gone."""
+        owner = self.settings.get("owner")
+        while owner and state.alive(owner):
+            await asyncio.sleep(0.5)
+        if owner:
+            self.ending.set()
+
+    async def keep(self) -> int:
+        """The life of the service, from the first start to the end of the pool."""
+        pause = iter(PAUSES)
+        while True:
+            started = time.monotonic()
+            answered = await self.start_service()
+            if not answered and not self.restarts:
+                if not self.ending.is_set():
+                    self.report_failure()
+                    return 1
+                return 0
+            if answered:
+                self.report()
+                await self.first(self.ending.wait(), self.read_output())
+            if self.ending.is_set():
+                return 0
+            await self.stop_service()
+            self.restarts += 1
+            if time.monotonic() - started > STEADY:
+                pause = iter(PAUSES)
+            self.log("the service ended (status %s); starting it again" % (self.process and self.process.returncode))
+            await self.first(self.ending.wait(), asyncio.sleep(next(pause, PAUSES[-1])))
+            if self.ending.is_set():
+                return 0
+
+    async def start_service(self) -> bool:
+        """Start the service's program; whether it announced all its addresses within the limit."""
+        self.announced = {}
+        self.lines = []
+        ports = self.settings["ports"]
+        command = self.settings["command"] + [
+            "-port", str(ports["service"]), "-localport", str(ports["worker"]), "-controlPort", str(ports["control"]),
+        ]
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *command, env=dict(os.environ, **self.settings["environment"]), cwd=self.path, start_new_session=True,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                preexec_fn=_end_with_parent,
+            )
+        except OSError as error:
+            self.lines.append("%s cannot be started: %s" % (command[0], error.strerror))
+            return False
+        limit = asyncio.sleep(self.settings["limit"])
+        await self.first(self.ending.wait(), self.read_announcements(), limit)
+        return len(self.announced) == len(ANNOUNCEMENTS)
+
+    async def read_announcements(self) -> None:
+        """Read lines until the service has announced everything, or ended."""
+        while len(self.announced) < len(ANNOUNCEMENTS):
+            line = await self.read_line()
+            if line is None:
+                return
+            for prefix, name in ANNOUNCEMENTS.items():
+                if line.startswith(prefix):
+                    self.announced[name] = line[len(prefix):].strip()
+
+    async def read_output(self) -> None:
+        """Read until the service ends, so that it never blocks on its output."""
+        while await self.read_line() is not None:
+            pass
+
+    async def read_line(self) -> "Optional[str]":
+        if self.process is None or self.process.stdout is None:
+            return None
+        try:
+            data = await self.process.stdout.readline()
+        except ValueError:
+            return ""
+        if not data:
+            await self.process.wait()
+            return None
+        line = data.decode("utf-8", "replace").rstrip("\n")
+        self.lines = self.lines[-LOG_LINES:] + [line]
+        return line
+
+    async def stop_service(self) -> None:
+        """End the service with all that it started: SIGTERM, and SIGKILL after STOP_LIMIT."""
+        process = self.process
+        if process is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            if process.returncode is None:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(process.wait(), STOP_LIMIT)
+
+    def report(self) -> None:
+        """Write pool.json and keep the ports for the next start."""
+        if self.process is None:
+            return
+        ports = {name: int(self.announced[url].rsplit(":", 1)[1].strip("/")) for name, url in (
+            ("service", "url"), ("worker", "worker_url"), ("control", "control_url"))}
+        self.settings["ports"] = ports
+        known = state.read_json(os.path.join(self.path, "pool.json")) if self.restarts else None
+        pool = {
+            "name": self.settings["name"],
+            "engine": self.settings["engine"],
+            "ports": ports,
+            "restarts": self.restarts,
+            "since": known["since"] if known and "since" in known else time.time(),
+            "keeper": state.this_process(),
+            "service": {"pid": self.process.pid, "started": state.start_time(self.process.pid)},
+        }
+        pool.update(self.announced)
+        state.write_json(os.path.join(self.path, "pool.json"), pool)
+        self.log("the service answers at %(url)s" % self.announced)
+
+    def report_failure(self) -> None:
+        """Write why there is no service."""
+        code = self.process.returncode if self.process else None
+        what = "ended with status %s" % code if code is not None else "did not answer within %g s" % self.settings["limit"]
+        state.write_json(os.path.join(self.path, "pool.json"), {
+            "name": self.settings["name"],
+            "engine": self.settings["engine"],
+            "error": "the coaster service %s" % what,
+            "log": self.lines[-LOG_LINES:],
+        })
+
+    def log(self, text: str) -> None:
+        """A line in the keeper's log."""
+        print("%s %s" % (time.strftime("%Y-%m-%d %H:%M:%S"), text), flush=True)
+
+    @staticmethod
+    async def first(*waits: "Any") -> None:
+        """Wait until one of the awaitables is done and drop the others."""
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _end_with_parent() -> None:
+    """In the new process: be sent SIGTERM when the keeper is gone, also when it was killed (Linux only)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def main(path: str) -> int:
+    """Keep the pool whose folder is ``path``; returns the exit status."""
+    settings = state.read_json(os.path.join(path, "keeper.json"))
+    if settings is None:
+        print("there is no keeper.json in %s" % path, file=sys.stderr)
+        return 1
+    return asyncio.run(Keeper(path, settings).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,230 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts and stops the coaster service of a pool on this machine, through the pool's keeper."""
+
+import contextlib
+import fcntl
+import os
+import pkgutil
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from . import state
+from .coaster import bundle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterator, List, Optional
+
+    # Ansible packs only what it sees imported; these are read as text and run as programs of their own.
+    from . import keeper  # noqa: F401
+    pass
+
+ENGINES = ("auto", "builtin", "swift")
+STOP_LIMIT = 15.0
+"""Seconds that a keeper has to end its service and itself."""
+_PAUSE = 0.02
+
+
+class LaunchError(Exception):
+    """The service cannot be started or stopped; the text says why and what to do. ``log`` has its last lines."""
+
+    def __init__(self, sentence: str, log: "Optional[List[str]]" = None) -> None:
+        super().__init__(sentence)
+        self.log = log or []
+
+
+class Wanted:
+    """The service that is asked for. Ports: 0 is any free one; addresses: None leaves the choice to the program."""
+
+    def __init__(
+        self, pool: str, engine: str = "auto", bin_dir: "Optional[str]" = None, service_port: int = 4050, worker_port: int = 4051,
+        control_port: int = 0, listen: "Optional[str]" = None, worker_listen: "Optional[str]" = None,
+        address: "Optional[str]" = None, owner: "Optional[int]" = None, limit: float = 30.0
+    ) -> None:
+        self.pool, self.bin_dir, self.listen, self.worker_listen = pool, bin_dir, listen, worker_listen
+        self.address, self.owner, self.limit = address, owner, limit
+        self.ports = {"service": service_port, "worker": worker_port, "control": control_port}
+        self.engine = engine
+        if engine == "auto":
+            found = shutil.which("coaster-service") if bin_dir is None else None
+            if found is not None and is_swift(found):
+                self.bin_dir = os.path.dirname(os.path.realpath(found))
+            self.engine = "swift" if self.bin_dir else "builtin"
+
+
+def is_swift(program: str) -> bool:
+    """Whether the ``coaster-service`` in PATH is somebody's Swift/K and not our own console script.
+
+    Swift/K's launcher is a shell script that names its Java class (coaster-protocol 6.1).
+    """
+    try:
+        with open(program, "rb") as file:
+            return b"CoasterPersistentService" in file.read(65536)
+    except OSError:
+        return False
+
+
+def running(pool: str) -> "Optional[Dict[str, Any]]":
+    """The content of pool.json while the pool's keeper lives, else None."""
+    known = state.read_json(os.path.join(state.folder(pool), "pool.json"))
+    return known if known and state.alive(known.get("keeper")) else None
+
+
+def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, Any]":
+    """Start the service unless it runs. Returns pool.json's content and ``changed``; with ``check`` nothing is done.
+
+    Without ``wait`` the result may lack the addresses, which answer() then waits for.
+    Raises LaunchError or state.StateError.
+    """
+    folder = state.folder(wanted.pool)
+    known = running(wanted.pool)
+    if known is not None:
+        return dict(known, changed=False)
+    if wanted.engine == "swift":
+        _check_bin_dir(wanted.bin_dir)
+    if check:
+        return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
+    state.make_folder(folder)
+    with _locked(folder):
+        if running(wanted.pool) is None and not _starting(folder):
+            _launch(folder, wanted)
+    if not wait:
+        return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
+    return dict(answer(wanted.pool, wanted.limit), changed=True)
+
+
+def answer(pool: str, limit: float) -> "Dict[str, Any]":
+    """pool.json's content once the service answers. Raises LaunchError when it does not within ``limit`` seconds."""
+    path = os.path.join(state.folder(pool), "pool.json")
+    until = time.monotonic() + limit
+    while True:
+        known = state.read_json(path)
+        if known and "error" in known:
+            raise LaunchError(_explain(known), known.get("log"))
+        if known and state.alive(known.get("keeper")):
+            return known
+        if not _starting(os.path.dirname(path)):
+            known = state.read_json(path)
+            if known and ("error" in known or state.alive(known.get("keeper"))):
+                continue
+            raise LaunchError("the coaster service of pool %r is not running: start it first" % pool)
+        if time.monotonic() > until:
+            raise LaunchError("the coaster service of pool %r did not answer within %g s" % (pool, limit))
+        time.sleep(_PAUSE)
+
+
+def stop(pool: str, keep_logs: bool = False, check: bool = False) -> bool:
+    """End the pool's keeper, service and all they started, and remove the pool's folder; whether there was anything.
+
+    Safe at any moment, also after a start that was cut off. Raises LaunchError when something of it does not end.
+    """
+    folder = state.folder(pool)
+    if not os.path.isdir(folder):
+        return False
+    if check:
+        return True
+    with _locked(folder):
+        known = state.read_json(os.path.join(folder, "pool.json")) or {}
+        for process, number in ((_keeper(folder), signal.SIGTERM), (known.get("service"), signal.SIGKILL)):
+            if process is not None and state.alive(process):
+                _end(process, number)
+        for name in os.listdir(folder):
+            if name == "logs" and keep_logs:
+                continue
+            path = os.path.join(folder, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+    if not keep_logs:
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+    return True
+
+
+def _check_bin_dir(bin_dir: "Optional[str]") -> None:
+    if bin_dir is None:
+        raise LaunchError("the engine 'swift' needs the bin directory of a Swift/K distribution")
+    for program in ("coaster-service", "worker.pl"):
+        if not os.path.isfile(os.path.join(bin_dir, program)):
+            raise LaunchError("%s has no %s: name the bin directory of a Swift/K distribution" % (bin_dir, program))
+
+
+def _launch(folder: str, wanted: Wanted) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, "pool.json"))
+    logs = os.path.join(folder, "logs")
+    state.make_folder(logs)
+    bin_dir = wanted.bin_dir
+    command = []
+    if wanted.engine == "builtin":
+        bin_dir = os.path.join(folder, "bin")
+        bundle.programs(bin_dir, sys.executable)
+        if wanted.listen:
+            command += ["-listen", wanted.listen]
+        if wanted.worker_listen:
+            command += ["-workerlisten", wanted.worker_listen]
+        command += ["-workers", os.path.join(folder, "workers")]
+    command = [os.path.join(str(bin_dir), "coaster-service"), "-nosec", "-passive", "-logdir", logs] + command
+    state.write_json(os.path.join(folder, "keeper.json"), {
+        "name": wanted.pool,
+        "engine": wanted.engine,
+        "bin_dir": bin_dir,
+        "command": command,
+        "environment": {"GLOBUS_HOSTNAME": wanted.address} if wanted.address else {},
+        "owner": {"pid": wanted.owner, "started": state.start_time(wanted.owner)} if wanted.owner else None,
+        "ports": wanted.ports,
+        "limit": wanted.limit,
+    })
+    for name in ("keeper.py", "state.py"):
+        state.write(os.path.join(folder, name), pkgutil.get_data(str(__package__), name) or b"")
+    with open(os.path.join(logs, "keeper.log"), "ab") as log:
+        keeper = subprocess.Popen(
+            [sys.executable, os.path.join(folder, "keeper.py"), folder], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, cwd=folder,
+        )
+    state.write_json(os.path.join(folder, "keeper.pid"), {"pid": keeper.pid, "started": state.start_time(keeper.pid)})
+    keeper.returncode = 0  # it outlives this process on purpose
+
+
+def _keeper(folder: str) -> "Optional[Dict[str, Any]]":
+    return state.read_json(os.path.join(folder, "keeper.pid"))
+
+
+def _starting(folder: str) -> bool:
+    return state.alive(_keeper(folder))
+
+
+def _end(process: "Dict[str, Any]", number: int) -> None:
+    """End a process, by force after STOP_LIMIT."""
+    for signal_number in (number, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process["pid"], signal_number)
+        until = time.monotonic() + STOP_LIMIT
+        while state.alive(process):
+            if time.monotonic() > until:
+                break
+            time.sleep(_PAUSE)
+        else:
+            return
+    raise LaunchError("process %d does not end: end it by hand" % process["pid"])
+
+
+def _explain(known: "Dict[str, Any]") -> str:
+    """One sentence from the error in pool.json and the line of the service's output that says most."""
+    telling = [line for line in known.get("log", ()) if "rror" in line] or known.get("log", ())[-1:]
+    return known["error"] + (": " + telling[0] if telling else "")
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> "Iterator[None]":
+    """One start or stop of a pool at a time."""
+    with open(os.path.join(folder, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,183 @@
+#!/usr/bin/python
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts or stops the coaster service of a pool."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: coaster_service
+short_description: Start or stop the coaster service of a pool
+version_added: 1.0.0
+description:
+  - Starts the coaster service that hands jobs to the workers of a pool, on the machine where Jetstream runs (the client).
+  - A keeper process starts the service's program, keeps it running on the same ports, and ends it with the pool.
+author:
+  - The coasters.pool contributors (@coasters)
+options:
+  state:
+    description:
+      - With V(started) the service runs and answers when the module returns.
+      - With V(stopped) the service, its keeper and the pool's folder on this machine are gone.
+    type: str
+    choices: [started, stopped]
+    default: started
+  pool:
+    description: Name of the pool. Pools with different names do not touch each other.
+    type: str
+    default: default
+  engine:
+    description:
+      - Which programs to run. V(builtin) is the engine of this collection, V(swift) a Swift/K distribution.
+      - V(auto) takes Swift/K when O(bin_dir) is given or its C(coaster-service) is found in C(PATH), else V(builtin).
+    type: str
+    choices: [auto, builtin, swift]
+    default: auto
+  bin_dir:
+    description: The C(bin) directory of a Swift/K distribution.
+    type: path
+  service_port:
+    description: Port for clients such as C(cog-job-submit). V(0) is any free port.
+    type: int
+    default: 4050
+  worker_port:
+    description: Port for workers. V(0) is any free port.
+    type: int
+    default: 4051
+  listen:
+    description: Address that the port for clients is bound to. Only the built-in engine can be told.
+    type: str
+    default: 127.0.0.1
+  worker_listen:
+    description: Address that the port for workers is bound to. Only the built-in engine can be told. By default all addresses.
+    type: str
+  address:
+    description: Address or name of this machine that the service announces in its URL. By default the one of O(listen).
+    type: str
+  hosts:
+    description: The hosts whose workers may register with the built-in engine, each with a block id that is made for it.
+    type: list
+    elements: str
+    default: []
+  owner:
+    description: Id of a process on this machine to which the pool belongs. When it is gone, the service ends.
+    type: int
+  wait:
+    description: Whether to return only when the service answers.
+    type: bool
+    default: true
+  limit:
+    description: Seconds until the service must answer.
+    type: float
+    default: 30
+  keep_logs:
+    description: Whether O(state=stopped) leaves the folder with the logs.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Says truthfully what would be done and does nothing.
+    support: full
+  diff_mode:
+    description: Nothing is shown beside the result.
+    support: none
+  platform:
+    description: Where it runs.
+    support: full
+    platforms: posix
+"""
+
+EXAMPLES = r"""
+- name: Start the coaster service
+  coasters.pool.coaster_service:
+    service_port: 4050
+
+- name: Stop it
+  coasters.pool.coaster_service:
+    state: stopped
+"""
+
+RETURN = r"""
+url:
+  description: The coaster service URL, for clients.
+  returned: when the service answers
+  type: str
+  sample: http://127.0.0.1:4050
+worker_url:
+  description: The URL for workers, as the service announces it.
+  returned: when the service answers
+  type: str
+  sample: http://127.0.0.1:4051
+control_url:
+  description: The URL of the statistics, on loopback.
+  returned: when the service answers
+  type: str
+  sample: http://localhost:34567
+engine:
+  description: The engine that runs.
+  returned: when started
+  type: str
+  sample: builtin
+ports:
+  description: The ports for clients (C(service)), workers (C(worker)) and statistics (C(control)).
+  returned: when the service answers
+  type: dict
+bin_dir:
+  description: The directory of the engine's three programs, C(cog-job-submit) among them.
+  returned: when started
+  type: str
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.coasters.pool.plugins.module_utils import launcher, state
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+            "pool": {"type": "str", "default": "default"},
+            "engine": {"type": "str", "choices": ["auto", "builtin", "swift"], "default": "auto"},
+            "bin_dir": {"type": "path"},
+            "service_port": {"type": "int", "default": 4050},
+            "worker_port": {"type": "int", "default": 4051},
+            "listen": {"type": "str", "default": "127.0.0.1"},
+            "worker_listen": {"type": "str"},
+            "address": {"type": "str"},
+            "hosts": {"type": "list", "elements": "str", "default": []},
+            "owner": {"type": "int"},
+            "wait": {"type": "bool", "default": True},
+            "limit": {"type": "float", "default": 30},
+            "keep_logs": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    pool = wanted["pool"]
+    try:
+        if wanted["state"] == "stopped":
+            module.exit_json(changed=launcher.stop(pool, wanted["keep_logs"], module.check_mode))
+        if not module.check_mode:
+            state.block_ids(pool, wanted["hosts"])
+        result = launcher.start(
+            launcher.Wanted(
+                pool, wanted["engine"], wanted["bin_dir"], wanted["service_port"], wanted["worker_port"], 0, wanted["listen"],
+                wanted["worker_listen"], wanted["address"] or wanted["listen"], wanted["owner"], wanted["limit"],
+            ),
+            wanted["wait"], module.check_mode,
+        )
+    except launcher.LaunchError as error:
+        module.fail_json(msg=str(error), log=error.log)
+    except state.StateError as error:
+        module.fail_json(msg=str(error))
+    settings = state.read_json(os.path.join(state.folder(pool), "keeper.json")) or {}
+    module.exit_json(bin_dir=settings.get("bin_dir"), folder=state.folder(pool), **result)
+
+
+if __name__ == "__main__":
+    main()

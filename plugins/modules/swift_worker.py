@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of swift_worker; the work is done by the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: swift_worker
+short_description: Run a coaster worker on a host
+version_added: 1.0.0
+description:
+  - Installs the worker's program and a supervisor below C(~/.coasters) of the ssh user, starts them, and reports, all in one
+    exchange with the host's shell. The host needs Python 3.6 for the built-in engine, Perl for Swift/K, and no root.
+  - A worker that runs with the same settings is left alone.
+author:
+  - The coasters.pool contributors (@coasters)
+options:
+  state:
+    description:
+      - With V(started) the worker is supervised on the host.
+      - With V(stopped) the worker, its jobs and the pool's folder on the host are gone.
+    type: str
+    choices: [started, stopped]
+    default: started
+  pool:
+    description: Name of the pool. Pools with different names do not touch each other.
+    type: str
+    default: default
+  engine:
+    description: Whose worker runs. V(builtin) is the one of this collection, V(swift) the C(worker.pl) of O(bin_dir).
+    type: str
+    choices: [builtin, swift]
+    default: builtin
+  bin_dir:
+    description: The C(bin) directory of a Swift/K distribution on the control node.
+    type: path
+  urls:
+    description:
+      - Worker URLs of the coaster service, tried in order.
+      - The host name C(@) stands for the address from which the client reaches the worker host, as that host sees it.
+    type: list
+    elements: str
+    default: ["http://@:4051"]
+  slots:
+    description: Jobs that may run at a time. By default the cores that the ssh user may use there.
+    type: int
+  block:
+    description: The id under which the worker registers. By default the one that the pool keeps for this host.
+    type: str
+  interpreter:
+    description: The Python (V(builtin)) or Perl (V(swift)) for the worker. By default it is looked for.
+    type: str
+  time_limit:
+    description: Seconds without a service after which the worker ends its jobs and itself.
+    type: int
+    default: 60
+  restart:
+    description: Whether a running worker with other slots or another version is ended, with its jobs, and started anew.
+    type: bool
+    default: false
+  keep_logs:
+    description: Whether O(state=stopped) leaves the logs on the host.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Says truthfully what would be done and does nothing.
+    support: full
+  diff_mode:
+    description: Nothing is shown beside the result.
+    support: none
+  platform:
+    description: Where it runs.
+    support: full
+    platforms: posix
+"""
+
+EXAMPLES = r"""
+- name: Join the workers to the service of the pool on this client
+  coasters.pool.swift_worker:
+
+- name: Join a service elsewhere with four slots
+  coasters.pool.swift_worker:
+    urls: ["http://10.0.0.5:4051"]
+    slots: 4
+
+- name: Stop the worker
+  coasters.pool.swift_worker:
+    state: stopped
+"""
+
+RETURN = r"""
+hostname:
+  description: What the host calls itself.
+  returned: when started
+  type: str
+  sample: node07
+slots:
+  description: Jobs that the worker runs at a time.
+  returned: when started
+  type: int
+  sample: 16
+pid:
+  description: Process id of the supervisor on the host.
+  returned: when started
+  type: int
+urls:
+  description: The URLs that the worker tries.
+  returned: when started
+  type: list
+  elements: str
+interpreter:
+  description: The interpreter that runs the worker.
+  returned: when started
+  type: str
+  sample: /usr/bin/python3
+pending:
+  description: What of the running worker differs from what is asked for (V(slots), V(version), V(engine)) and needs O(restart).
+  returned: when started
+  type: list
+  elements: str
+cause:
+  description: Class of the failure, for programs.
+  returned: on failure
+  type: str
+  sample: interpreter
+"""

@@ -1,0 +1,250 @@
+# shellcheck shell=sh
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The one exchange with a worker host: install, check, launch and report. Run as: sh -c SCRIPT coasters VERB POOL
+# Standard input: settings as lines NAME=VALUE up to an empty line, then the supervisor (supervisor_size bytes), then the
+# worker's program. Answers are lines "coasters:NAME=VALUE" on standard output; the last one is "coasters:end=VERB".
+
+verb=$1
+pool=$2
+umask 077
+LC_ALL=C
+export LC_ALL
+
+say() { printf 'coasters:%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\r' '  ')"; }
+fail() { # cause, sentence
+  say cause "$1"
+  say error "$2"
+  say end "$verb"
+  exit 0
+}
+
+[ -n "${HOME:-}" ] && [ -d "$HOME" ] || fail home "the user has no home directory on this host: make one"
+base=$HOME/.coasters
+dir=$base/$pool
+new=$base/.new-$pool-$$
+
+# Settings of this run; each line is kept as it came for the supervisor to read.
+kept=''
+slots=''
+block=''
+urls=''
+route=''
+engine=''
+interpreter=''
+supervisor_size=0
+program_size=0
+restart=''
+keep_logs=''
+lines=20
+read_settings() {
+  while IFS= read -r line && [ -n "$line" ]; do
+    case $line in
+      slots=*) slots=${line#*=} ;;
+      block=*) block=${line#*=} ;;
+      urls=*) urls=${line#*=} ;;
+      route=*) route=${line#*=} ;;
+      engine=*) engine=${line#*=} ;;
+      interpreter=*) interpreter=${line#*=} ;;
+      time_limit=*) kept="$kept$line
+" ;;
+      supervisor_size=*) supervisor_size=${line#*=} ;;
+      program_size=*) program_size=${line#*=} ;;
+      restart=*) restart=${line#*=} ;;
+      keep_logs=*) keep_logs=${line#*=} ;;
+      lines=*) lines=${line#*=} ;;
+    esac
+  done
+}
+
+setting() { sed -n "s/^$1=//p" "$dir/settings" 2>/dev/null; }
+
+# A process of this pool: its command line names the pool's folder.
+ours() { # pid
+  [ -n "$1" ] || return 1
+  if [ -d /proc/self ]; then
+    words=$(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline")
+  else
+    words=$(ps -o args= -p "$1" 2>/dev/null)
+  fi
+  case $words in *"$dir/"*) true ;; *) false ;; esac
+}
+pid_of() { cat "$dir/$1.pid" 2>/dev/null; }
+
+# Cores that this user's processes may use: affinity, then the quotas of all control groups above us.
+usable_cores() {
+  cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+  group=$(sed -n 's/^0:://p' /proc/self/cgroup 2>/dev/null)
+  while :; do
+    if read -r quota period 2>/dev/null <"/sys/fs/cgroup$group/cpu.max" && [ "$quota" != max ]; then
+      limited=$(((quota + period - 1) / period))
+      [ "$limited" -ge "$cores" ] || cores=$limited
+    fi
+    [ -n "$group" ] && [ "$group" != / ] || break
+    group=${group%/*}
+  done
+  quota=$(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || echo -1)
+  if [ "$quota" -gt 0 ]; then
+    period=$(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us)
+    limited=$(((quota + period - 1) / period))
+    [ "$limited" -ge "$cores" ] || cores=$limited
+  fi
+  [ "$cores" -ge 1 ] || cores=1
+  echo "$cores"
+}
+
+find_interpreter() {
+  if [ "$engine" = swift ]; then
+    for candidate in ${interpreter:-perl /usr/bin/perl /usr/local/bin/perl}; do
+      "$candidate" -MSocket -MPOSIX -e 1 >/dev/null 2>&1 </dev/null && command -v "$candidate" && return
+    done
+    fail interpreter "there is no Perl on this host: install it, or use the built-in engine"
+  fi
+  for candidate in ${interpreter:-python3 /usr/bin/python3 /usr/local/bin/python3 /usr/libexec/platform-python python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python}; do
+    found=$("$candidate" -ISc 'import sys; sys.version_info >= (3, 6) and print(sys.executable)' 2>/dev/null </dev/null)
+    [ -n "$found" ] && echo "$found" && return
+  done
+  fail interpreter "there is no Python 3.6 or later on this host${interpreter:+ at $interpreter}: install it or set swift_worker_interpreter"
+}
+
+report() {
+  say hostname "$(uname -n)"
+  say client "${SSH_CONNECTION%% *}"
+  say slots "$slots"
+  say running "$(ours "$(pid_of supervisor)" && pid_of supervisor)"
+}
+
+# Take the new files from standard input; prints nothing. Leaves them in $new.
+receive() {
+  { mkdir -p "$new" && chmod 700 "$base" "$new"; } 2>/dev/null || fail disk "the folder $base cannot be made: free space or mend its owner"
+  trap 'rm -rf "$new"' EXIT
+  {
+    head -c "$supervisor_size" >"$new/supervisor" && head -c "$program_size" >"$new/worker" &&
+      printf '%s\n' "$block" >"$new/block" &&
+      printf '%surls=%s\nslots=%s\nengine=%s\ninterpreter=%s\nroute=%s\nmark=%s\n' \
+        "$kept" "$urls" "$slots" "$engine" "$interpreter" "$route" "$pool-$$-$(date +%s)" >"$new/settings"
+  } 2>/dev/null || fail disk "writing to $base failed ($(df -k "$HOME" 2>/dev/null | awk 'END {print $4}') KiB free): free space there"
+  [ "$(wc -c <"$new/worker")" -eq "$program_size" ] || fail transfer "the worker's program arrived cut off: run the same command again"
+}
+
+same() { cmp -s "$new/$1" "$dir/$1"; }
+
+# What of a running worker differs from what is wanted, as words.
+differences() {
+  [ "$(setting slots)" = "$slots" ] || printf 'slots '
+  same worker && same supervisor || printf 'version '
+  [ "$(setting engine)" = "$engine" ] || printf 'engine '
+}
+
+launch() {
+  { mkdir -p "$dir/logs" && mv -f "$new/supervisor" "$new/worker" "$new/block" "$new/settings" "$dir/"; } ||
+    fail disk "writing to $dir failed: free space or mend its owner"
+  if command -v setsid >/dev/null 2>&1; then
+    setsid sh "$dir/supervisor" "$dir" </dev/null >>"$dir/logs/supervisor.log" 2>&1 &
+  else
+    nohup sh "$dir/supervisor" "$dir" </dev/null >>"$dir/logs/supervisor.log" 2>&1 &
+  fi
+  tries=0
+  until ours "$(pid_of supervisor)"; do
+    tries=$((tries + 1))
+    [ "$tries" -le 100 ] || fail launch "the supervisor did not start: $(tail -n 1 "$dir/logs/supervisor.log" 2>/dev/null)"
+    sleep 0.02
+  done
+}
+
+# End every process that carries the mark of this pool's worker in its environment: jobs that it left behind.
+sweep() { # signal
+  mark=$(setting mark)
+  [ -n "$mark" ] || return 0
+  grep -lz "^COASTERS_MARK=$mark\$" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ left _; do
+    kill "-$1" "$left" 2>/dev/null
+  done
+}
+
+halt() {
+  supervisor=$(pid_of supervisor)
+  if ours "$supervisor"; then
+    kill -TERM "$supervisor"
+    tries=0
+    while ours "$supervisor" && [ "$tries" -lt 100 ]; do
+      tries=$((tries + 1))
+      sleep 0.05
+    done
+    ours "$supervisor" && kill -KILL "$supervisor"
+  fi
+  worker=$(pid_of worker)
+  ours "$worker" && kill -KILL "$worker"
+  sweep KILL
+  rm -f "$dir/supervisor.pid" "$dir/worker.pid"
+}
+
+case $verb in
+  start | check)
+    read_settings
+    [ -n "$slots" ] || slots=$(usable_cores)
+    if ours "$(pid_of supervisor)" && [ -z "$interpreter" ] && [ "$(setting engine)" = "$engine" ]; then
+      interpreter=$(setting interpreter)
+    else
+      interpreter=$(find_interpreter)
+      case $interpreter in coasters:*) printf '%s\n' "$interpreter" && exit 0 ;; esac
+    fi
+    [ -n "$urls" ] || urls=@
+    case $urls in
+      *@*) # the client's address is what this host sees
+        seen=${SSH_CONNECTION%% *}
+        case ${seen:=127.0.0.1} in *:*) seen="[$seen]" ;; esac
+        urls=$(printf '%s' "$urls" | sed "s/@/$seen/g")
+        ;;
+    esac
+    receive
+    changed=no
+    pending=
+    if ours "$(pid_of supervisor)" && [ "$(setting urls)" = "$urls" ] && same block; then
+      pending=$(differences)
+      [ -n "$pending" ] && [ "$restart" = yes ] && changed=yes
+    else
+      changed=yes
+    fi
+    if [ "$changed" = yes ] && [ "$verb" = start ]; then
+      halt
+      launch
+      pending=
+    fi
+    [ "$changed" = yes ] || slots=$(setting slots)
+    say changed "$changed"
+    say pending "$pending"
+    say interpreter "$interpreter"
+    say urls "$urls"
+    report
+    ;;
+  stop)
+    read_settings
+    changed=no
+    if [ -d "$dir" ]; then
+      changed=yes
+      halt
+      if [ "$keep_logs" = yes ]; then
+        find "$dir" -mindepth 1 -maxdepth 1 ! -name logs -exec rm -rf {} +
+      else
+        rm -rf "$dir"
+      fi
+      rmdir "$base" 2>/dev/null
+      [ "$keep_logs" = yes ] || [ ! -e "$dir" ] || fail disk "$dir cannot be removed: remove it by hand"
+    fi
+    say changed "$changed"
+    ;;
+  status)
+    read_settings
+    slots=$(setting slots)
+    report
+    say worker "$(ours "$(pid_of worker)" && pid_of worker)"
+    ;;
+  log)
+    read_settings
+    say log-follows "$dir/logs"
+    cat "$dir/logs/supervisor.log" "$dir"/logs/worker*.log 2>/dev/null | tail -n "$lines"
+    ;;
+esac
+say end "$verb"

@@ -1,0 +1,86 @@
+# shellcheck shell=sh
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Keeps one worker of a pool running on this host. Run as: sh supervisor FOLDER
+# A worker that dies is started again with growing pauses; one that leaves with status 0 was told to by its service,
+# and the supervisor ends with it. It also ends when the service has been gone for the time limit, and on SIGTERM.
+
+dir=$1
+umask 077
+setting() { sed -n "s/^$1=//p" "$dir/settings"; }
+urls=$(setting urls)
+slots=$(setting slots)
+engine=$(setting engine)
+interpreter=$(setting interpreter)
+mark=$(setting mark)
+limit=$(setting time_limit)
+: "${limit:=60}"
+worker=''
+pause_pid=''
+
+log() { printf '%s %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$1"; }
+
+# Jobs that a dead worker left behind carry its mark in their environment.
+sweep() {
+  grep -lz "^COASTERS_MARK=$mark\$" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ left _; do
+    kill -KILL "$left" 2>/dev/null
+  done
+}
+
+leave() {
+  trap '' TERM INT HUP
+  [ -n "$pause_pid" ] && kill "$pause_pid" 2>/dev/null
+  if [ -n "$worker" ] && kill -TERM "$worker" 2>/dev/null; then
+    tries=0
+    while kill -0 "$worker" 2>/dev/null && [ "$tries" -lt 60 ]; do
+      tries=$((tries + 1))
+      sleep 0.05
+    done
+    kill -KILL "$worker" 2>/dev/null
+  fi
+  sweep
+  rm -f "$dir/supervisor.pid" "$dir/worker.pid"
+  log "ended: $1"
+  exit 0
+}
+trap 'leave "told to"' TERM INT HUP
+
+# shellcheck disable=SC2317 # called by name
+run_builtin() { COASTERS_MARK=$mark exec "$interpreter" -IS "$dir/worker" -c "$slots" -timelimit "$limit" "$urls" "@$dir/block" "$dir/logs"; }
+# shellcheck disable=SC2317
+run_swift() { COASTERS_MARK=$mark exec "$interpreter" "$dir/worker" -c "$slots" "$urls" "$(cat "$dir/block")" "$dir/logs"; }
+
+echo $$ >"$dir/supervisor.pid"
+trouble_since=''
+pause=0
+while :; do
+  began=$(date +%s)
+  "run_$engine" </dev/null >>"$dir/logs/worker.log" 2>&1 &
+  worker=$!
+  echo "$worker" >"$dir/worker.pid"
+  wait "$worker"
+  status=$?
+  worker=''
+  sweep
+  [ "$status" -ne 0 ] || leave "the service sent the worker home"
+  now=$(date +%s)
+  # The built-in worker tries for the whole time limit by itself; worker.pl gives up after three seconds.
+  if [ "$engine" = builtin ] && [ "$status" -eq 111 ]; then
+    leave "no service for $limit s"
+  fi
+  if [ $((now - began)) -ge 10 ]; then
+    trouble_since=''
+    pause=0
+  fi
+  : "${trouble_since:=$began}"
+  [ $((now - trouble_since)) -lt "$limit" ] || leave "no service or no working worker for $limit s"
+  log "the worker ended with status $status; starting it again in $pause s"
+  sleep "$pause" &
+  pause_pid=$!
+  wait "$pause_pid"
+  pause_pid=''
+  pause=$((pause * 2 + 1))
+  [ "$pause" -le 8 ] || pause=8
+done
