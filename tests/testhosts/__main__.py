@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from . import hosts, runs
+from . import hosts, runs, wire
 
 
 def main() -> int:
@@ -19,15 +19,20 @@ def main() -> int:
     up.add_argument("count", type=int)
     up.add_argument("--kind", choices=sorted(hosts.KINDS), help="default: isolated where possible, else plain")
     commands.add_parser("sweep", help="remove what runs left whose program is dead")
-    reap = commands.add_parser("reap", help="internal: remove that run when standard input ends")
-    reap.add_argument("number", type=int)
+    commands.add_parser("reap", help="internal: sweep when standard input ends")
+    cable = commands.add_parser("wire", help="internal: a slow and lossy cable")
+    cable.add_argument("link")
+    cable.add_argument("tap")
+    cable.add_argument("delay", type=float)
+    cable.add_argument("loss", type=float)
     given = parser.parse_args()
     if given.command == "sweep":
         swept = runs.sweep()
         print(f"swept {len(swept)} dead runs" if swept else "nothing to sweep")
     elif given.command == "reap":
-        sys.stdin.buffer.read()
-        runs.remove(given.number)
+        runs.Reaper.watch()
+    elif given.command == "wire":
+        wire.carry(given.link, given.tap, given.delay, given.loss)
     else:
         return stay_up(given.count, given.kind)
     return 0

@@ -45,7 +45,7 @@ class Hosts(Sequence[Host]):
         runs.sweep()
         self.kind = kind
         self.number = runs.claim()
-        self._reaper = runs.Reaper(self.number)
+        self._reaper = runs.Reaper()
         try:
             self._hosts: Sequence[Host] = self._isolated(options) if kind == "isolated" else self._plain(options)
             self.client.write(self._hosts)
@@ -77,6 +77,11 @@ class Hosts(Sequence[Host]):
     def env(self) -> dict[str, str]:
         """The environment for programs under test: see Client.env()."""
         return self.client.env()
+
+    def ssh(self, host: Host, command: str = "true", *options: str, stdin: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run a command by the real ssh, as a program under test would; options are ssh's own. Raises TimeoutExpired."""
+        argv = ["ssh", "-o", "BatchMode=yes", *options, host.target, command]
+        return subprocess.run(argv, env=self.env(), input=stdin, capture_output=True, text=True, timeout=timeout)
 
     def close(self) -> None:
         """End and remove everything. May be called again."""

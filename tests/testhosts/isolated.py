@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import os
@@ -91,7 +90,9 @@ class IsolatedHost(Host):
         self.link = runs.link(network.number, index)
         self.folder = folder
         self._launcher: subprocess.Popen[bytes] | None = None
+        self._wire: subprocess.Popen[bytes] | None = None
         self.init = 0
+        self._init_identity = ""
         self._furnish(options, authorized_key)
 
     def _furnish(self, options: Options, authorized_key: str) -> None:
@@ -137,7 +138,7 @@ class IsolatedHost(Host):
 
     @property
     def up(self) -> bool:
-        return self._launcher is not None
+        return self._launcher is not None and runs.alive(self._init_identity)
 
     def launch(self) -> None:
         """First half of a boot: new namespaces, mounts. Read with wait_mounted()."""
@@ -162,8 +163,13 @@ class IsolatedHost(Host):
         if not line:
             raise self._failure()
         self.init = int(line)
+        self._init_identity = runs.identity(self.init)
         self._pid_namespace = os.readlink(f"/proc/{self.init}/ns/pid")
-        (self.folder / "pids").write_text(f"{runs.identity(self._launcher.pid)}\n{runs.identity(self.init)}\n")
+        self._record(self._launcher.pid, self.init)
+
+    def _record(self, *pids: int) -> None:
+        with (self.folder / "pids").open("a") as file:
+            file.writelines(f"{runs.identity(pid)}\n" for pid in pids)
 
     def go(self) -> None:
         """Second half: the cable is in. Read with wait_listening()."""
@@ -183,6 +189,8 @@ class IsolatedHost(Host):
 
     def start(self) -> None:
         if not self.up:
+            if self._launcher:
+                self._end()
             boot(self.network, [self])
 
     def run(self, command: str, *, user: str | None = None, stdin: bytes = b"", check: bool = True, timeout: float = 60) -> str:
@@ -208,16 +216,14 @@ class IsolatedHost(Host):
 
     def _kill(self, number: signal.Signals) -> None:
         for process in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, number)
+            runs.send(process.pid, number)
 
     def stop(self) -> None:
         if not self.up:
             return
         for process in self.processes():
             if process.pid != self.init:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGTERM)
+                runs.send(process.pid, signal.SIGTERM)
         runs.wait_until(lambda: len(self.processes()) < 2, 2)
         self._end()
 
@@ -229,14 +235,17 @@ class IsolatedHost(Host):
 
     def _end(self) -> None:
         assert self._launcher is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.init, signal.SIGKILL)
+        self._end_wire()
+        if self.up:
+            runs.send(self.init, signal.SIGKILL)
         self._launcher.wait(timeout=sshd.START_LIMIT)
         self._launcher = None
-        (self.folder / "pids").unlink()
+        (self.folder / "pids").unlink(missing_ok=True)
         runs.wait_until(lambda: not Path("/sys/class/net", self.link).exists(), sshd.START_LIMIT)
 
     def freeze(self) -> None:
+        # Twice, for what was forked meanwhile.
+        self._kill(signal.SIGSTOP)
         self._kill(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -258,11 +267,38 @@ class IsolatedHost(Host):
         self._filter(_chain("input", 'iifname "eth0" drop'), _chain("output", 'oifname "eth0" drop'))
 
     def refuse(self) -> None:
-        self._filter(_chain("input", "tcp dport 22 ct state new reject with tcp reset"))
+        self._filter(_chain("input", "tcp dport 22 tcp flags & (syn | ack) == syn reject with tcp reset"))
+
+    def impair(self, *, delay: float = 0, loss: float = 0) -> None:
+        self._end_wire()
+        tap = runs.wire(self.network.number, self.index)
+        command, cwd = runs.python("wire", self.link, tap, str(delay), str(loss))
+        self._wire = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+        self._record(self._wire.pid)
+        assert self._wire.stdout is not None
+        if not self._wire.stdout.readline():
+            raise RuntimeError(f"the wire of {self.name} did not start")
+        self._segments("gso_max_segs 1")
+        # Without arp off the client would answer from this end, past the bridge.
+        _ip(f"link set {self.link} nomaster arp off", f"link set {tap} up master {runs.bridge(self.network.number)}")
+
+    def _segments(self, setting: str) -> None:
+        """Frames leave the host one packet each, rather than as large ones that are cut up later, so that each is lost alone."""
+        subprocess.run([*self._enter("--net"), "ip", "link", "set", "eth0", *setting.split()], check=True)
+
+    def _end_wire(self) -> None:
+        if self._wire:
+            self._wire.kill()
+            self._wire.communicate()
+            self._wire = None
 
     def mend(self) -> None:
-        self._filter()
-        _ip(f"link set {self.link} up")
+        if self.up:
+            self._filter()
+            if self._wire:
+                self._end_wire()
+                self._segments("gso_max_segs 65535")
+            _ip(f"link set {self.link} up arp on master {runs.bridge(self.network.number)}")
 
 
 def _chain(hook: str, *rules: str) -> str:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import signal
@@ -64,7 +63,7 @@ class PlainHost(Host):
 
     @property
     def up(self) -> bool:
-        return self._sshd is not None
+        return self._sshd is not None and self._sshd.poll() is None
 
     def launch(self) -> None:
         """First half of a start; wait_listening() is the second."""
@@ -111,10 +110,12 @@ class PlainHost(Host):
             ours |= {process.pid for process in everything if process.ppid in ours}
         return [process for process in everything if process.pid in ours]
 
-    def _kill(self, number: signal.Signals) -> None:
-        for process in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, number)
+    def _kill(self, number: signal.Signals) -> int:
+        """Send a signal to every process of the host; how many there were."""
+        found = self.processes()
+        for process in found:
+            runs.send(process.pid, number)
+        return len(found)
 
     def stop(self) -> None:
         self._kill(signal.SIGTERM)
@@ -122,10 +123,8 @@ class PlainHost(Host):
         self.crash()
 
     def crash(self) -> None:
-        while self.processes():
-            self._kill(signal.SIGKILL)
-            self._end_sshd()
         self._end_sshd()
+        runs.wait_until(lambda: not self._kill(signal.SIGKILL), 10)
 
     def _end_sshd(self) -> None:
         """End the listening sshd alone; open sessions go on."""
@@ -133,9 +132,11 @@ class PlainHost(Host):
             self._sshd.kill()
             self._sshd.wait(timeout=sshd.START_LIMIT)
             self._sshd = None
-            (self.folder / "pids").unlink()
+            (self.folder / "pids").unlink(missing_ok=True)
 
     def freeze(self) -> None:
+        # Twice, for what was forked meanwhile.
+        self._kill(signal.SIGSTOP)
         self._kill(signal.SIGSTOP)
 
     def thaw(self) -> None:

@@ -10,12 +10,14 @@ atomically, it is what claims the number) and ``BASE/<number>/`` with a file ``<
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,6 +68,12 @@ def alive(who: str) -> bool:
     return stat[19] == started and stat[0] != "Z"
 
 
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal; nothing happens when the process is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     """Poll until ``condition()`` is true; whether it became so in time."""
     deadline = time.monotonic() + seconds
@@ -85,28 +93,33 @@ def link(number: int, host: int) -> str:
     return f"th{number}h{host}"
 
 
+def wire(number: int, host: int) -> str:
+    """The bridge's end of a host's cable while a wire is between."""
+    return f"th{number}w{host}"
+
+
 def group(number: int) -> int:
     """Every link of a run is in this link group, so that one call removes them all."""
     return 0x7E570000 + number
 
 
 def claim() -> int:
-    """Take a free run number: owner file, empty folder, and a reaper that removes both when this program ends in any way."""
+    """Take a free run number, and make its owner file and its folder."""
     BASE.mkdir(mode=0o700, exist_ok=True)
     if BASE.stat().st_uid != os.getuid():
         raise PermissionError(f"{BASE} belongs to somebody else: remove it")
-    mine = BASE / f"claim-{os.getpid()}"
-    mine.write_text(identity(os.getpid()))
-    try:
+    with tempfile.NamedTemporaryFile("w", dir=BASE) as mine:
+        mine.write(identity(os.getpid()))
+        mine.flush()
         for number in range(RUNS):
-            if Path("/sys/class/net", bridge(number)).exists():
+            if bridge_exists(number) or folder(number).exists():
                 continue
-            with contextlib.suppress(FileExistsError):
-                os.link(mine, owner_file(number))
-                folder(number).mkdir()
-                return number
-    finally:
-        mine.unlink()
+            try:
+                os.link(mine.name, owner_file(number))
+            except FileExistsError:
+                continue
+            folder(number).mkdir()
+            return number
     raise RuntimeError(f"all {RUNS} run numbers are taken: sweep {BASE}")
 
 
@@ -118,31 +131,41 @@ def folder(number: int) -> Path:
     return BASE / str(number)
 
 
-class Reaper:
-    """A process that outlives us to remove the run when we end without doing so (even by SIGKILL): it waits for its input to end."""
+def python(*arguments: str) -> tuple[list[str], Path]:
+    """Command line and folder to run ``python -m`` this package, however it was imported."""
+    package = __name__.rpartition(".")[0]
+    return [sys.executable, "-m", package, *arguments], Path(__file__).resolve().parents[package.count(".") + 1]
 
-    def __init__(self, number: int) -> None:
-        package = __name__.rpartition(".")[0]
-        root = Path(__file__).parents[package.count(".") + 1]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", package, "reap", str(number)],
-            cwd=root,
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+
+class Reaper:
+    """A process that outlives us, to remove our run when we end without doing so (even by SIGKILL): then its input ends."""
+
+    def __init__(self) -> None:
+        command, cwd = python("reap")
+        self._process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE, start_new_session=True)
 
     def dismiss(self) -> None:
-        """The run is removed: end the reaper."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+        """The run is removed: end the reaper. Nothing happens the second time."""
+        if self._process.poll() is None:
+            self._process.communicate(b"done", timeout=60)
+
+    @staticmethod
+    def watch() -> None:
+        """What the reaper does."""
+        if not sys.stdin.buffer.read():
+            sweep()
 
 
 def sweep() -> list[int]:
     """Remove what dead runs of this user left behind; their numbers."""
-    dead = [int(path.stem) for path in BASE.glob("*.owner") if not alive(path.read_text())]
-    for number in dead:
-        remove(number)
+    if not BASE.exists():
+        return []
+    with (BASE / "lock").open("w") as lock:
+        # One at a time, or a slow one could remove a run that took the number anew.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        dead = [int(path.stem) for path in BASE.glob("*.owner") if not alive(path.read_text())]
+        for number in dead:
+            remove(number)
     return dead
 
 
@@ -170,8 +193,7 @@ def _end_processes(where: Path) -> None:
         if not doomed:
             return
         for pid in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         wait_until(lambda: not any(alive(who) for who in recorded), 1)
         time.sleep(0.01)
 
