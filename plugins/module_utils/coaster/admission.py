@@ -1,13 +1,17 @@
 # Copyright: the coasters.pool contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Admission: who may register as a worker, and who may speak as a client. Without lists everybody may, as in Swift/K."""
+"""Admission: who may register as a worker, and who may speak as a client. Without lists everybody may, as in Swift/K.
+
+A block id in the list of workers is a secret of the worker's host: it is shown nowhere, its name stands for it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
-from typing import Collection, FrozenSet, Optional, Tuple
+from typing import Collection
 
 from .sockets import owner
 
@@ -20,24 +24,31 @@ class Admission:
     """``workers_file``: the block ids that may register, one a line, a name after it allowed (``BLOCKID [name]``); it is
     read again when it has changed. ``users``: the user ids whose processes may be clients over the loopback interface."""
 
-    def __init__(self, workers_file: Optional[str] = None, users: Optional[Collection[int]] = None) -> None:
+    def __init__(self, workers_file: str | None = None, users: Collection[int] | None = None) -> None:
         self._workers_file, self._users = workers_file, users
-        self._read: Optional[Tuple[int, int, int]] = None
-        self._blocks: FrozenSet[str] = frozenset()
+        self._read: tuple[int, int, int] | None = None
+        self._names: dict[str, str] = {}
 
-    def check_worker(self, block: str, address: str, live: Collection[str]) -> bool:
-        """Whether the worker replaces those who are registered under its block id from the addresses ``live``: with a list,
-        a block id is one worker. Raises AdmissionError when it must not register."""
+    @property
+    def listed(self) -> bool:
+        """Whether there is a list of workers; a block id is one worker then."""
+        return self._workers_file is not None
+
+    def block_name(self, block_id: str) -> str:
+        """The name to show for a block id: with a list the one given there, else the id itself. Raises AdmissionError
+        when it must not register."""
         if self._workers_file is None:
-            return False
-        if block not in self._listed(self._workers_file):
+            return block_id
+        try:
+            self._refresh(self._workers_file)
+        except OSError as error:
+            raise AdmissionError("the list of workers cannot be read: %s" % error.strerror) from error
+        name = self._names.get(block_id)
+        if name is None:
             raise AdmissionError("its block id is not in this pool's list of workers")
-        for other in live:
-            if other != address:
-                raise AdmissionError("its block id is in use by a worker from %s" % other)
-        return bool(live)
+        return name
 
-    def check_client(self, remote: Tuple[str, int], local: Tuple[str, int]) -> None:
+    def check_client(self, remote: tuple[str, int], local: tuple[str, int]) -> None:
         """Raises AdmissionError when the client at ``remote`` must not speak to the service at ``local``."""
         if self._users is not None and _is_loopback(remote[0]):
             user = owner(remote, local)
@@ -46,17 +57,24 @@ class Admission:
             if user not in self._users:
                 raise AdmissionError("user %d may not use this service" % user)
 
-    def _listed(self, path: str) -> FrozenSet[str]:
-        try:
-            found = os.stat(path)
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if stamp != self._read:
-                with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-                    self._blocks = frozenset(line.split()[0] for line in lines if line.strip())
-                self._read = stamp
-        except OSError as error:
-            raise AdmissionError("the list of workers cannot be read: %s" % error) from error
-        return self._blocks
+    def _refresh(self, path: str) -> None:
+        found = os.stat(path)
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+        if stamp == self._read:
+            return
+        names: dict[str, str] = {}
+        taken = set()
+        with open(path, encoding="utf-8", errors="surrogateescape") as lines:
+            for line in lines:
+                words = line.split()
+                if not words:
+                    continue
+                name = words[1] if len(words) > 1 else "worker"
+                if len(words) == 1 or name in taken:
+                    name += "-" + hashlib.sha256(os.fsencode(words[0])).hexdigest()[:12]
+                names[words[0]] = name
+                taken.add(name)
+        self._names, self._read = names, stamp
 
 
 def _is_loopback(address: str) -> bool:

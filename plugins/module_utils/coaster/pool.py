@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 from itertools import islice
-from typing import Any, Dict, Iterable, List, Tuple, Union
+from typing import Any, Iterable, Union
 
 from .jobs import CANCELED, COMPLETED, FAILED, MAX_WALLTIME, SUBMITTED, SUBMITTING, TERMINAL, Status
 
@@ -74,21 +74,29 @@ Action = Union[Send, Tell, Cancel, Drop]
 class Slot:
     """Room for one job at a time on a worker. Its quality ranks it among idle slots (coaster-protocol 1.4)."""
 
-    __slots__ = ("worker", "index", "completed", "failed")
+    __slots__ = ("worker", "index", "completed", "failed", "job")
 
     def __init__(self, worker: Worker, index: int) -> None:
         self.worker, self.index = worker, index
         self.completed = self.failed = 0
+        self.job: Job | None = None
+
+    @property
+    def quality(self) -> float:
+        """More for a slot whose jobs completed, less for one whose jobs failed; 1 for a new one."""
+        return (self.completed + 1) / (self.failed + 1)
 
 
 class Worker:
-    """One registered worker: ``block`` is its block's id, ``number`` its place in there, ``slots`` how many."""
+    """One registered worker: ``block`` is its block's id, ``number`` its place in there, ``jobs`` what it was sent, by
+    service-side identity, ``since`` when it registered."""
 
-    __slots__ = ("handle", "block", "number", "host", "slots", "jobs", "completed", "failed", "lost")
+    __slots__ = ("handle", "block", "number", "host", "slots", "since", "jobs", "completed", "failed", "lost")
 
-    def __init__(self, handle: Any, block: str, number: int, host: str, slots: int) -> None:
-        self.handle, self.block, self.number, self.host, self.slots = handle, block, number, host, slots
-        self.jobs: Dict[str, Job] = {}
+    def __init__(self, handle: Any, block: str, number: int, host: str, slots: int, since: float) -> None:
+        self.handle, self.block, self.number, self.host, self.since = handle, block, number, host, since
+        self.slots = [Slot(self, index) for index in range(slots)]
+        self.jobs: dict[str, Job] = {}
         self.completed = self.failed = 0
         self.lost = False
 
@@ -108,15 +116,15 @@ class Client:
 
     def __init__(self, handle: Any, number: int) -> None:
         self.handle, self.number = handle, number
-        self.jobs: Dict[str, Job] = {}
+        self.jobs: dict[str, Job] = {}
 
 
 class Job:
     """One job. ``identity`` is the service-side one and new for each attempt; ``client`` is None once it is gone;
-    ``slot`` is None while the job waits. ``description`` is the shell's; ``size`` is what it counts in bytes."""
+    ``slot`` is None while the job waits. ``description`` (of ``size`` bytes) and ``started`` are the shell's."""
 
     __slots__ = (
-        "client", "client_identity", "identity", "walltime", "order", "description", "size", "slot",
+        "client", "client_identity", "identity", "walltime", "order", "description", "size", "started", "slot",
         "waiting", "accepted", "cancelled", "attempts",
     )
 
@@ -125,20 +133,21 @@ class Job:
         self.client_identity, self.walltime, self.description, self.size = client_identity, walltime, description, size
         self.identity = ""
         self.order = 0
+        self.started = 0.0
         self.slot: Slot | None = None
         self.waiting = self.accepted = self.cancelled = False
         self.attempts = 0
 
 
 class Block:
-    """The workers that registered under one block id; the counts outlive them."""
+    """The workers that registered under one block id; the counts outlive them. ``since``: when the first one did."""
 
-    __slots__ = ("id", "next_number", "workers", "completed", "failed")
+    __slots__ = ("id", "since", "next_number", "workers", "completed", "failed")
 
-    def __init__(self, identity: str) -> None:
-        self.id = identity
+    def __init__(self, identity: str, since: float) -> None:
+        self.id, self.since = identity, since
         self.next_number = 0
-        self.workers: Dict[int, Worker] = {}
+        self.workers: dict[int, Worker] = {}
         self.completed = self.failed = 0
 
 
@@ -150,19 +159,19 @@ class Pool:
         self, first_number: int = 0, resubmit: int = 0, max_queued: int = MAX_QUEUED, max_queued_bytes: int = MAX_QUEUED_BYTES
     ) -> None:
         self.resubmit = resubmit
-        self.blocks: Dict[str, Block] = {}
-        self.clients: Dict[int, Client] = {}
+        self.blocks: dict[str, Block] = {}
+        self.clients: dict[int, Client] = {}
         self.slots = self.queued = self.queued_bytes = self.active = 0
         self.submitted = self.completed = self.failed = self.cancelled = self.resubmitted = 0
         self.workers_seen = self.workers_lost = 0
-        self._max_queued, self._max_queued_bytes = max_queued, max_queued_bytes
+        self.max_queued, self.max_queued_bytes = max_queued, max_queued_bytes
         self._first_number = first_number
         self._next_order = 0
         self._next_turn = 0
-        self._queue: List[Tuple[int, int, Job]] = []
-        self._idle: List[Tuple[float, int, int, Slot]] = []
+        self._queue: list[tuple[int, int, Job]] = []
+        self._idle: list[tuple[float, int, int, Slot]] = []
         self._dead_slots = 0
-        self._empty_blocks: Dict[str, None] = {}
+        self._empty_blocks: dict[str, None] = {}
 
     def workers(self) -> Iterable[Worker]:
         """All workers, block by block, in order of registration."""
@@ -171,22 +180,22 @@ class Pool:
     # workers
 
     def add_worker(
-        self, handle: Any, block_id: str, host: str, slots: int = 1, running: Iterable[str] = (), alone: bool = False
-    ) -> Tuple[Worker, List[Action]]:
+        self, handle: Any, block_id: str, host: str, slots: int = 1, running: Iterable[str] = (), alone: bool = False, now: float = 0.0,
+    ) -> tuple[Worker, list[Action]]:
         """A worker registers. ``running``: service-side identities that it still runs from an earlier connection. Those
         that the pool believes to be on another connection of the same block move here, and that connection is dropped; the
         rest are cancelled. ``alone``: every other connection of the block is dropped."""
         block = self.blocks.get(block_id)
         if block is None:
-            block = self.blocks[block_id] = Block(block_id)
+            block = self.blocks[block_id] = Block(block_id, now)
         self._empty_blocks.pop(block_id, None)
         slots = max(1, min(slots, MAX_SLOTS))
-        worker = Worker(handle, block_id, block.next_number, host, slots)
+        worker = Worker(handle, block_id, block.next_number, host, slots, now)
         block.next_number += 1
         self.workers_seen += 1
         self.slots += slots
-        actions: List[Action] = []
-        free = [Slot(worker, index) for index in reversed(range(slots))]
+        actions: list[Action] = []
+        free = worker.slots[::-1]
         left = dict.fromkeys(block.workers.values() if alone else ())
         for identity in islice(dict.fromkeys(running), MAX_SLOTS):
             other = next((other for other in block.workers.values() if identity in other.jobs), None)
@@ -194,7 +203,8 @@ class Pool:
                 actions.append(Cancel(worker, identity))
                 continue
             job = worker.jobs[identity] = other.jobs.pop(identity)
-            job.slot = free.pop()
+            self._vacate(job)
+            self._occupy(job, free.pop())
             left[other] = None
             if job.cancelled:
                 actions.append(Cancel(worker, identity))
@@ -207,14 +217,14 @@ class Pool:
         self._dispatch(actions)
         return worker, actions
 
-    def worker_lost(self, worker: Worker, reason: str = LOST) -> List[Action]:
+    def worker_lost(self, worker: Worker, reason: str = LOST) -> list[Action]:
         """The worker is gone: its jobs fail at once, or go back to the queue when they may."""
-        actions: List[Action] = []
+        actions: list[Action] = []
         if worker.lost:
             return actions
         worker.lost = True
         self.workers_lost += 1
-        self.slots -= worker.slots
+        self.slots -= len(worker.slots)
         block = self.blocks[worker.block]
         del block.workers[worker.number]
         if not block.workers:
@@ -222,7 +232,7 @@ class Pool:
             if len(self._empty_blocks) > MAX_EMPTY_BLOCKS:
                 oldest = next(iter(self._empty_blocks))
                 del self._empty_blocks[oldest], self.blocks[oldest]
-        self._dead_slots += worker.slots - len(worker.jobs)
+        self._dead_slots += len(worker.slots) - len(worker.jobs)
         if self._dead_slots * 2 > len(self._idle):
             self._idle = [entry for entry in self._idle if not entry[3].worker.lost]
             heapify(self._idle)
@@ -234,22 +244,22 @@ class Pool:
         self._dispatch(actions)
         return actions
 
-    def accepted(self, worker: Worker, identity: str) -> List[Action]:
+    def accepted(self, worker: Worker, identity: str) -> list[Action]:
         """The worker took the job that it was sent."""
-        actions: List[Action] = []
+        actions: list[Action] = []
         job = worker.jobs.get(identity)
         if job is not None and not job.accepted:
             job.accepted = True
             self._tell(job, Status(SUBMITTED), actions)
         return actions
 
-    def rejected(self, worker: Worker, identity: str, message: str) -> List[Action]:
+    def rejected(self, worker: Worker, identity: str, message: str) -> list[Action]:
         """The worker refused the job that it was sent."""
         return self.status(worker, identity, Status(FAILED, 0, "Block task failed: " + message))
 
-    def status(self, worker: Worker, identity: str, status: Status) -> List[Action]:
+    def status(self, worker: Worker, identity: str, status: Status) -> list[Action]:
         """The worker reports on a job; anything about a job that is not on this worker is passed over."""
-        actions: List[Action] = []
+        actions: list[Action] = []
         job = worker.jobs.get(identity)
         if job is None:
             return actions
@@ -275,7 +285,7 @@ class Pool:
             self._tell(job, status, actions)
         return actions
 
-    def cancel_answered(self, worker: Worker, identity: str) -> List[Action]:
+    def cancel_answered(self, worker: Worker, identity: str) -> list[Action]:
         """The worker answered a CANCELJOB; if it gave no terminal status before, the job counts as cancelled now."""
         return self.status(worker, identity, Status(CANCELED))
 
@@ -286,9 +296,9 @@ class Pool:
         client = self.clients[number] = Client(handle, number)
         return client
 
-    def client_leaves(self, client: Client) -> List[Action]:
+    def client_leaves(self, client: Client) -> list[Action]:
         """The client wants nothing more of its jobs: waiting ones are dropped in silence, running ones cancelled."""
-        actions: List[Action] = []
+        actions: list[Action] = []
         for job in list(client.jobs.values()):
             if job.slot is None:
                 del client.jobs[job.client_identity]
@@ -296,9 +306,9 @@ class Pool:
             self._cancel(job, actions)
         return actions
 
-    def client_lost(self, client: Client) -> List[Action]:
+    def client_lost(self, client: Client) -> list[Action]:
         """The client is gone: as client_leaves, and nothing is told any more."""
-        actions: List[Action] = []
+        actions: list[Action] = []
         if self.clients.pop(client.number, None) is not None:
             for job in client.jobs.values():
                 job.client = None
@@ -306,14 +316,14 @@ class Pool:
             client.jobs.clear()
         return actions
 
-    def submit(self, client: Client, identity: str, walltime: int, description: Any, size: int = 0) -> Tuple[Job, List[Action]]:
+    def submit(self, client: Client, identity: str, walltime: int, description: Any, size: int = 0) -> tuple[Job, list[Action]]:
         """The client submits a job under its own ``identity``, unique among its jobs that have not ended; ``walltime`` in
         seconds. Raises PoolError when a limit is passed or the identity is taken."""
         if identity in client.jobs:
             raise PoolError("the identity %s belongs to another job of this client that has not ended" % identity)
-        if self.queued >= self._max_queued:
+        if self.queued >= self.max_queued:
             raise PoolError("the queue is full: %d jobs wait; submit again when some have started" % self.queued)
-        if self.queued_bytes + size > self._max_queued_bytes:
+        if self.queued_bytes + size > self.max_queued_bytes:
             raise PoolError("the queue is full: its descriptions have %d bytes; submit again when some have started" % self.queued_bytes)
         job = Job(client, identity, walltime, description, size)
         job.identity = "%s:%d" % (identity, self._first_number + self._next_order)
@@ -321,18 +331,18 @@ class Pool:
         self._next_order += 1
         self.submitted += 1
         client.jobs[identity] = job
-        actions: List[Action] = []
+        actions: list[Action] = []
         if walltime > MAX_WALLTIME:
-            message = "Task walltime > maxJobTime - reserve (%s > %s)" % (_clock(walltime), _clock(MAX_WALLTIME))
+            message = "Task walltime > maxJobTime - reserve (%s > %s)" % (clock(walltime), clock(MAX_WALLTIME))
             self._end(job, Status(FAILED, 0, message), actions)
         else:
             self._enqueue(job)
             self._dispatch(actions)
         return job, actions
 
-    def cancel(self, client: Client, identity: str) -> List[Action]:
+    def cancel(self, client: Client, identity: str) -> list[Action]:
         """The client gives up one of its jobs, named by its own or by a service-side identity; unknown ones are passed over."""
-        actions: List[Action] = []
+        actions: list[Action] = []
         job = client.jobs.get(identity)
         if job is None:
             job = client.jobs.get(identity.rpartition(":")[0])
@@ -341,9 +351,9 @@ class Pool:
         self._cancel(job, actions)
         return actions
 
-    def shut_down(self) -> List[Action]:
+    def shut_down(self) -> list[Action]:
         """The service stops: every job fails. The pool takes no events after this but losses."""
-        actions: List[Action] = []
+        actions: list[Action] = []
         for client in self.clients.values():
             for job in list(client.jobs.values()):
                 if job.slot is None:
@@ -357,7 +367,7 @@ class Pool:
 
     # inside
 
-    def _tell(self, job: Job, status: Status, actions: List[Action]) -> None:
+    def _tell(self, job: Job, status: Status, actions: list[Action]) -> None:
         if job.client is not None:
             actions.append(Tell(job.client, job.client_identity, status))
 
@@ -380,19 +390,22 @@ class Pool:
         """Put an idle slot up: best quality first; among equals the first slots of all workers before the second ones
         (so that few jobs spread over many hosts), and then the one idle for the longest."""
         if not slot.worker.lost:
-            quality = (slot.completed + 1) / (slot.failed + 1)
-            heappush(self._idle, (-quality, slot.index, self._next_turn, slot))
+            heappush(self._idle, (-slot.quality, slot.index, self._next_turn, slot))
             self._next_turn += 1
 
     def _vacate(self, job: Job) -> Slot:
         slot = job.slot
         if slot is None:
             raise RuntimeError("a job without a slot was vacated")
-        job.slot = None
+        job.slot = slot.job = None
         self.active -= 1
         return slot
 
-    def _dispatch(self, actions: List[Action]) -> None:
+    def _occupy(self, job: Job, slot: Slot) -> None:
+        job.slot, slot.job = slot, job
+        self.active += 1
+
+    def _dispatch(self, actions: list[Action]) -> None:
         queue, idle = self._queue, self._idle
         while self.queued and idle:
             slot = heappop(idle)[3]
@@ -405,14 +418,13 @@ class Pool:
             job.waiting = False
             self.queued -= 1
             self.queued_bytes -= job.size
-            self.active += 1
-            job.slot = slot
+            self._occupy(job, slot)
             job.accepted = False
             slot.worker.jobs[job.identity] = job
             self._tell(job, Status(SUBMITTING), actions)
             actions.append(Send(slot.worker, job))
 
-    def _cancel(self, job: Job, actions: List[Action]) -> None:
+    def _cancel(self, job: Job, actions: list[Action]) -> None:
         if job.slot is None:
             self._unqueue(job)
             self._end(job, Status(CANCELED), actions)
@@ -420,7 +432,7 @@ class Pool:
             job.cancelled = True
             actions.append(Cancel(job.slot.worker, job.identity))
 
-    def _worker_gone(self, job: Job, worker: Worker, actions: List[Action], reason: str = LOST) -> None:
+    def _worker_gone(self, job: Job, worker: Worker, actions: list[Action], reason: str = LOST) -> None:
         self._vacate(job)
         if job.client is not None and not job.cancelled and job.attempts < self.resubmit:
             submitted_as = job.identity if not job.attempts else job.identity.rpartition(":")[0]
@@ -432,7 +444,7 @@ class Pool:
             message = "Block task failed: %s (worker %s on %s)" % (reason, worker, worker.host)
             self._end(job, Status(FAILED, 0, message), actions)
 
-    def _end(self, job: Job, status: Status, actions: List[Action]) -> None:
+    def _end(self, job: Job, status: Status, actions: list[Action]) -> None:
         if status.code == COMPLETED:
             self.completed += 1
         elif status.code == FAILED:
@@ -444,5 +456,6 @@ class Pool:
             self._tell(job, status, actions)
 
 
-def _clock(seconds: int) -> str:
+def clock(seconds: int) -> str:
+    """``H:MM:SS``, as Swift/K writes walltimes."""
     return "%d:%02d:%02d" % (seconds // 3600, seconds // 60 % 60, seconds % 60)

@@ -14,13 +14,14 @@ import logging
 import random
 import socket
 import time
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any
 
 from . import jobs
 from .admission import Admission, AdmissionError
 from .channel import SILENCE_LIMIT, Aborted, Channel, ChannelError, Chunk, Data, Failure, Reply, Request, Signal
 from .jobs import JobError
-from .pool import Action, Cancel, Client, Pool, PoolError, Send, Tell, Worker
+from .meter import Meter
+from .pool import Action, Cancel, Client, Pool, PoolError, Send, Tell, Worker, clock
 from .sockets import plain
 from .submission import accept
 
@@ -51,6 +52,7 @@ GOODBYE_TIME = 0.5
 RETURNED = "it has come back on another connection"
 
 _FORWARDED = jobs.TERMINAL | {jobs.ACTIVE, jobs.STAGE_IN, jobs.STAGE_OUT}
+_NAMING_WORKER = (jobs.ACTIVE, jobs.STAGE_IN)
 _CANNOT_PROXY = "this service gives no access to files of its own host"
 
 log = logging.getLogger("CoasterService")
@@ -60,23 +62,23 @@ class Service:
     """One service. ``heartbeats`` and ``silence`` are the periods and the limit in seconds of coaster-protocol 3.3."""
 
     def __init__(
-        self, resubmit: int = 0, admission: Optional[Admission] = None, max_connections: int = MAX_CONNECTIONS,
-        heartbeats: Tuple[float, float] = HEARTBEAT_PERIODS, silence: float = SILENCE_LIMIT, pool: Optional[Pool] = None,
+        self, resubmit: int = 0, admission: Admission | None = None, max_connections: int = MAX_CONNECTIONS,
+        heartbeats: tuple[float, float] = HEARTBEAT_PERIODS, silence: float = SILENCE_LIMIT, pool: Pool | None = None,
     ) -> None:
         self.started = time.time()
         self.pool = pool or Pool(first_number=int(self.started * 1e6), resubmit=resubmit)
         self.admission = admission or Admission()
         self.heartbeats, self.silence, self.max_connections = heartbeats, silence, max_connections
-        self.peers: Dict[int, Peer] = {}
-        self.received = self.sent = 0
+        self.peers: dict[int, Peer] = {}
+        self.received, self.sent = Meter(self.started), Meter(self.started)
         self.refused = 0
         self.stopping = False
         self._epoch = self.started - time.monotonic()
         self._next_channel_id = 1
-        self._servers: List[asyncio.AbstractServer] = []
-        self._written: List[Peer] = []
-        self._ticker: Optional[asyncio.TimerHandle] = None
-        self._empty: Optional[asyncio.Event] = None
+        self._servers: list[asyncio.AbstractServer] = []
+        self._written: list[Peer] = []
+        self._ticker: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Event | None = None
 
     def now(self) -> float:
         """Seconds since the epoch that never run backwards."""
@@ -125,7 +127,7 @@ class Service:
         if self._empty is not None and not self.peers:
             self._empty.set()
 
-    def perform(self, actions: List[Action]) -> None:
+    def perform(self, actions: list[Action]) -> None:
         """Do what the pool says."""
         for action in actions:
             if isinstance(action, Tell):
@@ -138,6 +140,7 @@ class Service:
                 peer = action.worker.handle
                 job = action.job
                 context = (peer.accepted, peer.rejected, job.identity)
+                job.started = self.now()
                 peer.channel.request("SUBMITJOB", (job.description.for_worker(job.identity),), context)
             elif isinstance(action, Cancel):
                 peer = action.worker.handle
@@ -169,13 +172,15 @@ class Service:
                 peer.drop("nothing was heard of it for %d s" % self.silence)
             else:
                 self.touch(peer)
+        self.received.tick(now)
+        self.sent.tick(now)
         self._ticker = self._loop.call_later(min(1.0, self.silence / 10), self._tick)
 
 
 class Peer(asyncio.Protocol):
     """One connection: bytes to events to command methods, and back."""
 
-    commands: Dict[str, str] = {}
+    commands: dict[str, str] = {}
     kind = "peer"
     transport: asyncio.Transport
 
@@ -183,7 +188,7 @@ class Peer(asyncio.Protocol):
         self.service = service
         self.touched = False
         self.congested = False
-        self.refusal: Optional[str] = None
+        self.refusal: str | None = None
         self.address = "?"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -225,7 +230,7 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         service = self.service
-        service.received += len(data)
+        service.received.total += len(data)
         try:
             events = self.channel.receive(data, service.now())
         except ChannelError as error:
@@ -276,7 +281,7 @@ class Peer(asyncio.Protocol):
         chunks = self.channel.take_output()
         if not chunks or self.transport.is_closing():
             return
-        self.service.sent += sum(map(len, chunks))
+        self.service.sent.total += sum(map(len, chunks))
         self.transport.writelines(chunks)
         if self.congested and self.unsent() > MAX_UNSENT:
             self.drop("it does not read what it is sent")
@@ -288,7 +293,7 @@ class Peer(asyncio.Protocol):
         self.lose()
         return False
 
-    def connection_lost(self, error: Optional[Exception]) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         self.lose()
         self.service.leave(self)
 
@@ -311,7 +316,7 @@ class ClientPeer(Peer):
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
-        self.transfers: Set[Transfer] = set()
+        self.transfers: set[Transfer] = set()
 
     def __str__(self) -> str:
         return "client %d from %s" % (self.channel_id, self.address)
@@ -379,11 +384,17 @@ class ClientPeer(Peer):
         pool = self.service.pool
         if what == "workers":
             lines = ["           ID    Cores     Running"]
-            lines += ["%20s  %7d  %9d" % (worker, worker.slots, len(worker.jobs)) for worker in pool.workers()]
+            lines += ["%13s    %5d    %7d" % (worker, len(worker.slots), len(worker.jobs)) for worker in pool.workers()]
         elif what == "jobs":
             lines = ["          ID          Worker            Executable           Start Time     Walltime"]
+            for worker in pool.workers():
+                for identity, job in worker.jobs.items():
+                    lines.append("%s    %13s    %20s    %s    %s" % (
+                        identity, worker, job.description.executable, _date(job.started), clock(job.walltime)))
         elif what == "blocks":
             lines = ["    ID    State    Workers           Start Time    Walltime"]
+            lines += ["%6s        R    %7d    %s    -" % (block.id, len(block.workers), _date(block.since))
+                      for block in pool.blocks.values() if block.workers]
         else:
             raise PoolError("Unknown type: '%s'" % what[:100])
         self.channel.reply(request.tag, [_bytes(line) for line in lines])
@@ -400,8 +411,8 @@ class WorkerPeer(Peer):
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
-        self.worker: Optional[Worker] = None
-        self.transfers: Dict[int, Transfer] = {}
+        self.worker: Worker | None = None
+        self.transfers: dict[int, Transfer] = {}
 
     def __str__(self) -> str:
         if self.worker is None:
@@ -460,18 +471,20 @@ class WorkerPeer(Peer):
             raise AdmissionError("this connection has registered before")
         block, host = _text(_argument(request, 0)), _text(_argument(request, 1))
         slots, running = _worker_options(_text(request.args[2]) if len(request.args) > 2 else "")
-        pool = self.service.pool
+        pool, admission = self.service.pool, self.service.admission
         try:
             if not block or len(block) > MAX_BLOCK_ID or not block.isprintable() or " " in block:
-                raise AdmissionError("the block id %r has blanks or control characters, or its length is not 1 to %d"
-                                     % (block[:MAX_BLOCK_ID], MAX_BLOCK_ID))
-            live = pool.blocks[block].workers.values() if block in pool.blocks else ()
-            alone = self.service.admission.check_worker(block, self.address, [worker.handle.address for worker in live])
+                raise AdmissionError("its block id has blanks or control characters, or its length is not 1 to %d" % MAX_BLOCK_ID)
+            block = admission.block_name(block)
+            for other in pool.blocks[block].workers.values() if admission.listed and block in pool.blocks else ():
+                if other.handle.address != self.address:
+                    raise AdmissionError("its block id is in use by a worker from %s" % other.handle.address)
         except AdmissionError as error:
             self.refuse(str(error))
             raise
         host = "".join(letter if letter.isprintable() else "?" for letter in host[:MAX_BLOCK_ID])
-        self.worker, actions = pool.add_worker(self, block, host, slots, running, alone)
+        self.worker, actions = pool.add_worker(
+            self, block, host, slots, running, alone=admission.listed, now=self.service.now())
         self.channel.reply(request.tag, (self.worker.id.encode(),))
         log.info("registered %s with %d slots", self, slots)
         self.service.perform(actions)
@@ -480,6 +493,8 @@ class WorkerPeer(Peer):
         worker = self._registered()
         identity, status = jobs.parse_status(request.args)
         self.channel.reply(request.tag)
+        if status.code in _NAMING_WORKER:
+            status.message = "workerid=%s" % worker
         if status.code in _FORWARDED:
             self.service.perform(self.service.pool.status(worker, identity, status))
 
@@ -509,7 +524,7 @@ class WorkerPeer(Peer):
             raise AdmissionError("the worker has not registered")
         return self.worker
 
-    def _proxied(self, url: str, access: str) -> Tuple[ClientPeer, str]:
+    def _proxied(self, url: str, access: str) -> tuple[ClientPeer, str]:
         """The client and its path behind a proxy URL, if a job on this worker has it in its staging lists."""
         bare = url[7:] if url.startswith("pinned:") else url
         scheme, colon, rest = bare.partition(":")
@@ -665,7 +680,7 @@ class StageOut(Transfer):
         client.channel.data(self.client_tag, payload, final)
         client.service.touch(client)
 
-    def replied(self, values: List[bytes]) -> None:
+    def replied(self, values: list[bytes]) -> None:
         """The client has the file."""
         self.end()
         self.worker.channel.reply(self.tag, values)
@@ -691,7 +706,7 @@ class StageOut(Transfer):
         self.worker.service.touch(self.worker)
 
 
-def _worker_options(text: str) -> Tuple[int, List[str]]:
+def _worker_options(text: str) -> tuple[int, list[str]]:
     """Slots and identities still running, from REGISTER's options ``key = value, …`` (coaster-protocol 3.2)."""
     options = {}
     for option in text.split(","):
@@ -709,6 +724,10 @@ def _argument(request: Request, index: int) -> bytes:
     return request.args[index]
 
 
+def _date(seconds: float) -> str:
+    return time.strftime("%m/%d/%y %H:%M:%S", time.localtime(seconds))
+
+
 def _file_url(path: str) -> bytes:
     return b"file://localhost/" + _bytes(path)
 
@@ -721,6 +740,6 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _end(name: Optional[Tuple[Any, ...]]) -> Tuple[str, int]:
+def _end(name: tuple[Any, ...] | None) -> tuple[str, int]:
     """Address and port of one end of a connection; asyncio gives None when it was closed before it was looked at."""
     return (plain(name[0]), name[1]) if name else ("?", 0)

@@ -6,30 +6,33 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import ipaddress
 import os
 import socket
+import struct
 import sys
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, NamedTuple
 
 PROC = Path("/proc")
 
 _LISTEN = 0x0A
+_SIOCGIFADDR = 0x8915
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class Entry(NamedTuple):
     """A line of /proc/net/tcp or tcp6; ``inode`` is 0 once no process holds the socket."""
 
-    local: Tuple[str, int]
-    remote: Tuple[str, int]
+    local: tuple[str, int]
+    remote: tuple[str, int]
     state: int
     uid: int
     inode: int
 
 
-def listen(address: Optional[str], port: int, backlog: int = 1024) -> socket.socket:
+def listen(address: str | None, port: int, backlog: int = 1024) -> socket.socket:
     """A non-blocking socket that listens on a host name or address; None means every interface, IPv4 and IPv6.
 
     Raises OSError when the name does not resolve or the port is taken.
@@ -45,13 +48,33 @@ def listen(address: Optional[str], port: int, backlog: int = 1024) -> socket.soc
     return _bound(family, where, backlog)
 
 
+def outward_address() -> str | None:
+    """An IPv4 address of this machine that others may reach, None when it has only loopback ones."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: only asks which address the default route uses
+            found: str = probe.getsockname()[0]
+            return found
+        except OSError:
+            pass
+        for _index, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+            except OSError:
+                continue
+            found = socket.inet_ntoa(answer[20:24])
+            if not found.startswith("127."):
+                return found
+    return None
+
+
 def plain(host: str) -> str:
     """The address as text, an IPv4 address seen through an IPv6 socket as IPv4, without a scope."""
     address = ipaddress.ip_address(host.partition("%")[0])
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def owner(local: Tuple[str, int], remote: Tuple[str, int]) -> Optional[int]:
+def owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
     """The user id of the process at the ``local`` end of a connection on this machine; None when no process holds it."""
     for entry in entries():
         if entry.local == local and entry.remote == remote:
@@ -59,7 +82,7 @@ def owner(local: Tuple[str, int], remote: Tuple[str, int]) -> Optional[int]:
     return None
 
 
-def holder(port: int) -> Optional[str]:
+def holder(port: int) -> str | None:
     """``name (pid N)`` of a process that listens on the port, as far as this user may see it."""
     inodes = {"socket:[%d]" % entry.inode for entry in entries() if entry.state == _LISTEN and entry.local[1] == port}
     for process in PROC.glob("[0-9]*") if inodes else ():
@@ -83,14 +106,14 @@ def entries() -> Iterator[Entry]:
             yield Entry(_end(fields[1]), _end(fields[2]), int(fields[3], 16), int(fields[7]), int(fields[9]))
 
 
-def _end(text: str) -> Tuple[str, int]:
+def _end(text: str) -> tuple[str, int]:
     """``0100007F:0FD2`` as address and port: the address is written as 32-bit words in the machine's order."""
     words, _colon, port = text.partition(":")
     raw = b"".join(int(words[at:at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8))
     return plain(str(ipaddress.ip_address(raw))), int(port, 16)
 
 
-def _bound(family: int, where: Tuple[Any, ...], backlog: int, dual: bool = False) -> socket.socket:
+def _bound(family: int, where: tuple[Any, ...], backlog: int, dual: bool = False) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -9,7 +9,7 @@ It knows which of the client's files a worker may read and write for this job: t
 from __future__ import annotations
 
 import re
-from typing import FrozenSet, Iterable, List, Pattern, Tuple
+from typing import Iterable, Pattern
 
 from .frames import MAX_PAYLOAD
 from .jobs import JobError, Stage, check_submission, decompress, dispatch_body, identity_line, parse, squeeze
@@ -17,7 +17,7 @@ from .jobs import JobError, Stage, check_submission, decompress, dispatch_body, 
 MAX_IDENTITY = 1024
 """Longest identity in characters that a client may give to a job."""
 
-_NOBODY: FrozenSet[str] = frozenset()
+_NOBODY: frozenset[str] = frozenset()
 _WILDCARD = re.compile(r"([*?])")
 
 
@@ -28,10 +28,15 @@ class Submission:
 
     def __init__(
         self, identity: str, walltime: int, body: bytes,
-        reads: FrozenSet[str] = _NOBODY, writes: FrozenSet[str] = _NOBODY, patterns: Tuple[Pattern[str], ...] = (),
+        reads: frozenset[str] = _NOBODY, writes: frozenset[str] = _NOBODY, patterns: tuple[Pattern[str], ...] = (),
     ) -> None:
         self.identity, self.walltime, self.body = identity, walltime, body
         self.reads, self.writes, self.patterns = reads, writes, patterns
+
+    @property
+    def executable(self) -> str:
+        """The program that the job runs."""
+        return parse(self.body).executable
 
     def for_worker(self, identity: str) -> bytes:
         """The argument of the worker's SUBMITJOB; ``identity`` is the service-side one."""
@@ -70,10 +75,10 @@ def accept(argument: bytes, channel_id: int) -> Submission:
     return Submission(job.identity, walltime, body, reads, writes, patterns)
 
 
-def _split_wild(stages: Iterable[Stage]) -> Tuple[List[str], List[str]]:
+def _split_wild(stages: Iterable[Stage]) -> tuple[list[str], list[str]]:
     """The destinations of stage-outs, without and with wildcards to be filled in by the worker (coaster-protocol 5.5)."""
-    plain: List[str] = []
-    wild: List[str] = []
+    plain: list[str] = []
+    wild: list[str] = []
     for stage in stages:
         source_is_wild = _WILDCARD.search(stage.source.rpartition("/")[2])
         (wild if source_is_wild and _WILDCARD.search(stage.destination) else plain).append(stage.destination)
