@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import sys
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .failure import USAGE, Failure
 
-_WORD = re.compile(r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:]+:[0-9A-Fa-f:.]*)\Z")
+_WORD = re.compile(r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)\Z")
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -36,13 +37,21 @@ def parse(words: Iterable[str]) -> list[Host]:
     found: dict[str, Host] = {}
     for word in words:
         match = _WORD.match(word)
-        if match is None:
+        if match is None or (":" in match["host"] and not _is_ipv6(match["host"])):
             raise Failure(USAGE, f"{word!r} is not a host: write user@host, with letters, digits, '.', '-' and '_'")
         host = Host(match["host"], match["user"] or "")
-        if host.name in found:
+        if host.name.lower() in found:
             raise Failure(USAGE, f"the host {host.name} is named twice: name it once")
-        found[host.name] = host
+        found[host.name.lower()] = host
     return list(found.values())
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def inventory(hosts: Iterable[Host], variables: dict[str, Any]) -> dict[str, Any]:
