@@ -30,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--name", default="default", help="name of the pool (default: %(default)s)")
     top.add_argument("--port", type=_port, default=4050, help="port for clients, 0 for any (default: %(default)s)")
     top.add_argument("--worker-port", type=_port, default=4051, help="port for workers, 0 for any (default: %(default)s)")
+    top.add_argument("--route", choices=("auto", "direct", "tunnel"), default="auto",
+                     help="how workers reach the service; auto: through ssh unless the host is on a trusted network")
+    top.add_argument("--trust", action="append", default=[], metavar="NETWORK", help="a network without need of tunnels, as 10.0.0.0/8")
     return top
 
 

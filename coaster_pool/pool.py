@@ -94,6 +94,8 @@ class Pool:
             "coaster_service_port": self.options.port,
             "coaster_service_worker_port": self.options.worker_port,
             "coaster_service_owner": os.getpid(),
+            "swift_worker_route": self.options.route,
+            "swift_worker_trust": self.options.trust,
         }
         inventory = hosts.inventory(self.hosts, {"ansible_ssh_extra_args": playbook.SSH_OPTIONS})
         playbook.run(name, inventory, variables, self.collections, ending, heard)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.coasters.pool.plugins.module_utils import state
+from ansible_collections.coasters.pool.plugins.module_utils import state, tunnels
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
-from ansible_collections.coasters.pool.plugins.plugin_utils import causes, exchange
+from ansible_collections.coasters.pool.plugins.plugin_utils import causes, exchange, routes
 
 VERBS = {"started": "start", "stopped": "stop"}
 
@@ -35,7 +36,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "pool": {"type": "str", "default": "default"},
                 "engine": {"type": "str", "choices": ["builtin", "swift"], "default": "builtin"},
                 "bin_dir": {"type": "path"},
-                "urls": {"type": "list", "elements": "str", "default": ["http://@:4051"]},
+                "urls": {"type": "list", "elements": "str", "default": []},
+                "port": {"type": "int", "default": 4051},
+                "route": {"type": "str", "choices": ["auto", "direct", "tunnel"], "default": "auto"},
+                "trust": {"type": "list", "elements": "str", "default": []},
                 "slots": {"type": "int"},
                 "block": {"type": "str", "no_log": True},
                 "interpreter": {"type": "str"},
@@ -51,8 +55,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 if verb == "stop":
                     return dict(result, changed=self._exchange("status", wanted, {}).get("slots", "") != "")
                 verb = "check"
-            settings, program = self._start(wanted, host) if verb != "stop" else ({"keep_logs": _yes(wanted["keep_logs"])}, b"")
-            values = self._exchange(verb, wanted, settings, program)
+            if verb == "stop":
+                values = self._exchange(verb, wanted, {"keep_logs": _yes(wanted["keep_logs"])})
+            else:
+                route = self._route(wanted)
+                settings, program = self._settings(wanted, host, self._urls(wanted, host, route)), self._program(wanted)
+                values = self._exchange(verb, wanted, settings, program)
+                if values.get("cause") == "callback" and wanted["route"] == "auto" and verb == "start":
+                    route = "tunnel"
+                    settings["urls"] = ",".join(self._urls(wanted, host, route))
+                    result["fallback"] = values["error"]
+                    values = self._exchange(verb, wanted, settings, program)
+                result["route"] = route
         except (exchange.ExchangeError, state.StateError) as error:
             raise AnsibleActionFail(str(error)) from error
         except AnsibleConnectionFailure as error:
@@ -72,29 +86,58 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
         return result
 
-    def _start(self, wanted: dict[str, Any], host: str) -> tuple[dict[str, str], bytes]:
-        """The settings of a start and the worker's program. Raises ExchangeError or StateError."""
+    def _route(self, wanted: dict[str, Any]) -> str:
+        """How the worker reaches the service: direct, tunnel, or local without any network. Raises ExchangeError."""
+        if self._connection.transport == "local":
+            return "local"
+        if wanted["urls"]:
+            return "direct"
+        if wanted["route"] == "auto":
+            return "direct" if routes.trusted(self._connection.get_option("host"), wanted["trust"]) else "tunnel"
+        return str(wanted["route"])
+
+    def _urls(self, wanted: dict[str, Any], host: str, route: str) -> list[str]:
+        """The worker URLs for the route; opens the tunnel when there has to be one. Raises AnsibleConnectionFailure."""
+        if wanted["urls"]:
+            return list(wanted["urls"])
+        port = wanted["port"]
+        if route == "tunnel" and not self._task.check_mode:
+            ssh = [to_text(word) for word in self._connection._build_command(self._connection.get_option("ssh_executable"), "ssh")]
+            request = {
+                "open": host,
+                "command": tunnels.command(ssh, self._connection.get_option("host")),
+                "to": f"127.0.0.1:{port}",
+            }
+            try:
+                port = tunnels.ask(state.folder(wanted["pool"]), request)["port"]
+            except tunnels.TunnelError as error:
+                raise AnsibleConnectionFailure(str(error)) from error
+        return [f"http://{'@' if route == 'direct' else '127.0.0.1'}:{port}"]
+
+    def _program(self, wanted: dict[str, Any]) -> bytes:
+        """The worker's program. Raises ExchangeError."""
+        if wanted["engine"] == "builtin":
+            archive: bytes = bundle.worker_archive()
+            return archive
+        script = Path(wanted["bin_dir"] or "") / "worker.pl"
+        if not script.is_file():
+            raise exchange.ExchangeError(f"there is no {script}: name the bin directory of a Swift/K distribution")
+        return script.read_bytes()
+
+    def _settings(self, wanted: dict[str, Any], host: str, urls: list[str]) -> dict[str, str]:
+        """The settings of a start. Raises ExchangeError or StateError."""
         if wanted["slots"] is not None and wanted["slots"] < 1:
             raise exchange.ExchangeError(f"{wanted['slots']} slots are too few: a worker needs at least 1")
-        if wanted["engine"] == "builtin":
-            program = bundle.worker_archive()
-            block = wanted["block"] or state.block_ids(wanted["pool"], [host])[host]
-        else:
-            script = Path(wanted["bin_dir"] or "") / "worker.pl"
-            if not script.is_file():
-                raise exchange.ExchangeError(f"there is no {script}: name the bin directory of a Swift/K distribution")
-            program = script.read_bytes()
-            block = wanted["block"] or host
-        settings = {
+        known = state.block_ids(wanted["pool"], [host])[host] if wanted["engine"] == "builtin" else host
+        return {
             "engine": wanted["engine"],
-            "urls": exchange.check_urls(wanted["urls"]),
-            "block": block,
+            "urls": exchange.check_urls(urls),
+            "block": wanted["block"] or known,
             "slots": str(wanted["slots"] or ""),
             "interpreter": wanted["interpreter"] or "",
             "time_limit": str(wanted["time_limit"]),
             "restart": _yes(wanted["restart"]),
         }
-        return settings, program
 
     def _exchange(self, verb: str, wanted: dict[str, Any], settings: dict[str, str], program: bytes = b"") -> dict[str, str]:
         pool = state.check_name(wanted["pool"])

@@ -1,7 +1,7 @@
 # Copyright: the coasters.pool contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The keeper: the one process of a pool on the client that starts the coaster service and keeps it running.
+"""The keeper: the one process of a pool on the client that keeps the coaster service running, and the tunnels to its hosts.
 
 It reads ``keeper.json`` in the pool's folder, starts the service's program, waits for the lines that announce its
 addresses and writes them to ``pool.json``. A service that dies is started again on the same ports. It ends the
@@ -21,11 +21,7 @@ import signal
 import sys
 import time
 
-if __package__:
-    from . import state
-else:
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    import state
+from . import state, tunnels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +56,7 @@ class Keeper:
         self.lines: "List[str]" = []
         self.restarts = 0
         self.ending = asyncio.Event()
+        self.tunnels = tunnels.Tunnels(path)
 
     async def run(self) -> int:
         """Start the service and keep it until the pool ends. Returns 0, or 1 when the service never answered."""
@@ -67,11 +64,13 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.ending.set)
         owner = asyncio.ensure_future(self.watch_owner())
+        await self.tunnels.listen()
         try:
             return await self.keep()
         finally:
             owner.cancel()
             await self.stop_service()
+            await self.tunnels.close()
 
     async def watch_owner(self) -> None:
         """End the pool when its owner is gone."""

@@ -5,10 +5,12 @@
 
 import contextlib
 import fcntl
+import ipaddress
 import os
 import pkgutil
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,10 +20,10 @@ from .coaster import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Optional
+    from typing import Any, Dict, Iterator, List, Optional, Sequence
 
     # Ansible packs only what it sees imported; these are read as text and run as programs of their own.
-    from . import keeper  # noqa: F401
+    from . import keeper, tunnels  # noqa: F401
     pass
 
 ENGINES = ("auto", "builtin", "swift")
@@ -43,10 +45,10 @@ class Wanted:
 
     def __init__(
         self, pool: str, engine: str = "auto", bin_dir: "Optional[str]" = None, service_port: int = 4050, worker_port: int = 4051,
-        control_port: int = 0, listen: "Optional[str]" = None, worker_listen: "Optional[str]" = None,
+        control_port: int = 0, listen: "Optional[str]" = None, reach: "Sequence[str]" = (),
         address: "Optional[str]" = None, owner: "Optional[int]" = None, limit: float = 30.0
     ) -> None:
-        self.pool, self.bin_dir, self.listen, self.worker_listen = pool, bin_dir, listen, worker_listen
+        self.pool, self.bin_dir, self.listen, self.reach = pool, bin_dir, listen, reach
         self.address, self.owner, self.limit = address, owner, limit
         self.ports = {"service": service_port, "worker": worker_port, "control": control_port}
         self.engine = engine
@@ -148,6 +150,24 @@ def stop(pool: str, keep_logs: bool = False, check: bool = False) -> bool:
     return True
 
 
+def worker_addresses(reach: "Sequence[str]") -> "List[str]":
+    """Loopback, and the addresses of this machine from which it reaches the hosts or networks; nothing is sent.
+
+    A host that does not resolve is passed over: it is named when it is contacted.
+    """
+    found = ["127.0.0.1"]
+    for word in reach:
+        with contextlib.suppress(OSError, ValueError):
+            there = str(ipaddress.ip_network(word, strict=False)[0]) if "/" in word else word
+            family, kind, protocol, _name, address = socket.getaddrinfo(there, 9, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(address)
+                mine = str(probe.getsockname()[0])
+            if mine not in found and mine != "::1":
+                found.append(mine)
+    return found
+
+
 def _check_bin_dir(bin_dir: "Optional[str]") -> None:
     if bin_dir is None:
         raise LaunchError("the engine 'swift' needs the bin directory of a Swift/K distribution")
@@ -168,8 +188,7 @@ def _launch(folder: str, wanted: Wanted) -> None:
         bundle.programs(bin_dir, sys.executable)
         if wanted.listen:
             command += ["-listen", wanted.listen]
-        if wanted.worker_listen:
-            command += ["-workerlisten", wanted.worker_listen]
+        command += ["-workerlisten", ",".join(worker_addresses(wanted.reach))]
         command += ["-workers", os.path.join(folder, "workers")]
     command = [os.path.join(str(bin_dir), "coaster-service"), "-nosec", "-passive", "-logdir", logs] + command
     state.write_json(os.path.join(folder, "keeper.json"), {
@@ -182,11 +201,14 @@ def _launch(folder: str, wanted: Wanted) -> None:
         "ports": wanted.ports,
         "limit": wanted.limit,
     })
-    for name in ("keeper.py", "state.py"):
-        state.write(os.path.join(folder, name), pkgutil.get_data(str(__package__), name) or b"")
+    program = os.path.join(folder, "program")
+    state.make_folder(program)
+    state.write(os.path.join(program, "__init__.py"), b"")
+    for name in ("keeper.py", "state.py", "tunnels.py"):
+        state.write(os.path.join(program, name), pkgutil.get_data(str(__package__), name) or b"")
     with open(os.path.join(logs, "keeper.log"), "ab") as log:
         keeper = subprocess.Popen(
-            [sys.executable, os.path.join(folder, "keeper.py"), folder], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [sys.executable, "-m", "program.keeper", folder], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, cwd=folder,
         )
     state.write_json(os.path.join(folder, "keeper.pid"), {"pid": keeper.pid, "started": state.start_time(keeper.pid)})

@@ -49,9 +49,13 @@ options:
     description: Address that the port for clients is bound to. Only the built-in engine can be told.
     type: str
     default: 127.0.0.1
-  worker_listen:
-    description: Address that the port for workers is bound to. Only the built-in engine can be told. By default all addresses.
-    type: str
+  reach:
+    description:
+      - Hosts or networks whose workers connect without a tunnel.
+      - The built-in engine binds its port for workers to loopback and to this machine's addresses that lead to them.
+    type: list
+    elements: str
+    default: []
   address:
     description: Address or name of this machine that the service announces in its URL. By default the one of O(listen).
     type: str
@@ -147,7 +151,7 @@ def main() -> None:
             "service_port": {"type": "int", "default": 4050},
             "worker_port": {"type": "int", "default": 4051},
             "listen": {"type": "str", "default": "127.0.0.1"},
-            "worker_listen": {"type": "str"},
+            "reach": {"type": "list", "elements": "str", "default": []},
             "address": {"type": "str"},
             "hosts": {"type": "list", "elements": "str", "default": []},
             "owner": {"type": "int"},
@@ -167,7 +171,7 @@ def main() -> None:
         result = launcher.start(
             launcher.Wanted(
                 pool, wanted["engine"], wanted["bin_dir"], wanted["service_port"], wanted["worker_port"], 0, wanted["listen"],
-                wanted["worker_listen"], wanted["address"] or wanted["listen"], wanted["owner"], wanted["limit"],
+                wanted["reach"], wanted["address"] or wanted["listen"], wanted["owner"], wanted["limit"],
             ),
             wanted["wait"], module.check_mode,
         )

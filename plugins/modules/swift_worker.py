@@ -40,9 +40,27 @@ options:
     description:
       - Worker URLs of the coaster service, tried in order.
       - The host name C(@) stands for the address from which the client reaches the worker host, as that host sees it.
+      - By default the service of the pool on this client, by way of O(route).
     type: list
     elements: str
-    default: ["http://@:4051"]
+    default: []
+  port:
+    description: The worker port of the service of the pool on this client.
+    type: int
+    default: 4051
+  route:
+    description:
+      - How the worker reaches the service of the pool on this client, V(tunnel) through ssh or V(direct) by TCP.
+      - V(auto) is direct for hosts on the networks in O(trust) and a tunnel for all others. A direct host that cannot call
+        back gets a tunnel.
+    type: str
+    choices: [auto, direct, tunnel]
+    default: auto
+  trust:
+    description: Networks whose hosts may be reached without a tunnel.
+    type: list
+    elements: str
+    default: []
   slots:
     description: Jobs that may run at a time. By default the cores that the ssh user may use there.
     type: int
@@ -106,6 +124,10 @@ pid:
   description: Process id of the supervisor on the host.
   returned: when started
   type: int
+route:
+  description: How the worker reaches the service, V(direct), V(tunnel), or V(local) on the client itself.
+  returned: when started
+  type: str
 urls:
   description: The URLs that the worker tries.
   returned: when started

@@ -1,0 +1,211 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ssh reverse tunnels of a pool, one a host, kept open by the pool's keeper; and how the keeper is asked for one.
+
+The keeper listens on the socket ``keeper.sock`` in the pool's folder (mode 0700) for one JSON object a line:
+``{"open": HOST, "command": [ssh …], "to": "127.0.0.1:PORT"}`` or ``{"close": HOST}``, and answers each with one:
+``{"port": N}`` (the port on the host's loopback that leads to the service), ``{"closed": bool}`` or ``{"error": text}``.
+
+A tunnel's ssh is the master of its host's control connection, so that the exchange with the host needs no second login.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import time
+
+from . import state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional
+
+SOCKET = "keeper.sock"
+OPEN_LIMIT = 60.0
+"""Seconds that a new tunnel may take to stand."""
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each new try of a tunnel that broke; the last one goes on."""
+MAX_LINE = 262144
+MAX_TEXT = 4000
+_ALLOCATED = re.compile(rb"Allocated port (\d+) for remote forward")
+OPTIONS = (
+    "-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes",
+    "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "Compression=no", "-o", "LogLevel=INFO",
+)
+"""What makes an ssh command a tunnel; ssh takes the first value that it is given of each option."""
+
+
+class TunnelError(Exception):
+    """A tunnel cannot be opened; the text is what ssh said."""
+
+
+def command(ssh: "List[str]", destination: str) -> "List[str]":
+    """The tunnel's command from an ssh command that ends with nothing but options, and the host to log in to."""
+    return [ssh[0], *OPTIONS, "-N", "-n", *ssh[1:], "-R", "{listen}:{to}", destination]
+
+
+class Tunnel:
+    """One host's tunnel. ``port`` is the one on the host, 0 until the first ssh stands; later ones ask for the same."""
+
+    def __init__(self, command: "List[str]", to: str) -> None:
+        self.command, self.to = command, to
+        self.port = 0
+        self.error = b""
+        self.process: "Optional[asyncio.subprocess.Process]" = None
+        self.opened = asyncio.get_running_loop().create_future()
+        self.task = asyncio.ensure_future(self._keep())
+
+    async def _keep(self) -> None:
+        """Run ssh again and again; give up only when the first one never stood."""
+        pauses = iter(PAUSES)
+        while True:
+            began = time.monotonic()
+            await self._run_once()
+            if not self.opened.done():
+                self.opened.set_exception(TunnelError(self.error[-MAX_TEXT:].decode("utf-8", "replace").strip()))
+            if not self.port:
+                return
+            if time.monotonic() - began > 60:
+                pauses = iter(PAUSES)
+            await asyncio.sleep(next(pauses, PAUSES[-1]))
+
+    async def _run_once(self) -> None:
+        spec = "127.0.0.1:%d" % self.port
+        words = [word.replace("{listen}", spec).replace("{to}", self.to) for word in self.command]
+        self.error = b""
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.error = ("%s cannot be started: %s" % (words[0], error.strerror)).encode()
+            return
+        try:
+            await self._read_errors(self.process)
+            await self.process.wait()
+        finally:
+            if self.process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.send_signal(signal.SIGTERM)
+
+    async def _read_errors(self, process: "asyncio.subprocess.Process") -> None:
+        """ssh announces the port that the host chose; all else that it says is kept for the error."""
+        stream = process.stderr
+        while stream is not None:
+            data = await stream.read(4096)
+            if not data:
+                return
+            self.error = (self.error + data)[-MAX_TEXT:]
+            allocated = _ALLOCATED.search(self.error)
+            if allocated and not self.opened.done():
+                self.port = int(allocated.group(1))
+                self.opened.set_result(self.port)
+
+    async def close(self) -> None:
+        """End ssh; the host drops its port with it."""
+        self.task.cancel()
+        if not self.opened.done():
+            self.opened.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        if self.process is not None:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.process.wait(), 2.0)
+
+
+class Tunnels:
+    """All tunnels of a pool, and the socket where the keeper takes requests for them."""
+
+    def __init__(self, folder: str) -> None:
+        self.path = os.path.join(folder, SOCKET)
+        self.open: "Dict[str, Tunnel]" = {}
+        self.server: "Optional[asyncio.AbstractServer]" = None
+
+    async def listen(self) -> None:
+        """Take requests from now on."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        with _in_folder(self.path) as name:
+            self.server = await asyncio.start_unix_server(self._serve, name, limit=MAX_LINE)
+
+    async def close(self) -> None:
+        """End all tunnels and take no more requests."""
+        if self.server is not None:
+            self.server.close()
+        await asyncio.gather(*(tunnel.close() for tunnel in self.open.values()), return_exceptions=True)
+        self.open = {}
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+    async def _serve(self, reader: "asyncio.StreamReader", writer: "asyncio.StreamWriter") -> None:
+        try:
+            request = json.loads((await reader.readline()).decode())
+            answer = await self._answer(request)
+        except (ValueError, KeyError, TypeError) as error:
+            answer = {"error": "the request cannot be read: %r" % error}
+        with contextlib.suppress(OSError):
+            writer.write((json.dumps(answer) + "\n").encode())
+            await writer.drain()
+        writer.close()
+
+    async def _answer(self, request: "Dict[str, Any]") -> "Dict[str, Any]":
+        if "close" in request:
+            tunnel = self.open.pop(request["close"], None)
+            if tunnel is not None:
+                await tunnel.close()
+            return {"closed": tunnel is not None}
+        host, words, to = request["open"], [str(word) for word in request["command"]], str(request["to"])
+        tunnel = self.open.get(host)
+        if tunnel is not None and (tunnel.task.done() or (tunnel.command, tunnel.to) != (words, to)):
+            await self.open.pop(host).close()
+            tunnel = None
+        if tunnel is None:
+            tunnel = self.open[host] = Tunnel(words, to)
+        try:
+            return {"port": await asyncio.wait_for(asyncio.shield(tunnel.opened), OPEN_LIMIT)}
+        except asyncio.TimeoutError:
+            return {"error": "Connection timed out: no tunnel after %g s" % OPEN_LIMIT}
+        except TunnelError as error:
+            return {"error": str(error)}
+
+
+def ask(folder: str, request: "Dict[str, Any]", limit: float = OPEN_LIMIT + 5) -> "Dict[str, Any]":
+    """The keeper's answer to a request. Raises TunnelError when there is none within ``limit`` seconds, or it is an error."""
+    until = time.monotonic() + limit
+    with socket.socket(socket.AF_UNIX) as connection:
+        while True:
+            connection.settimeout(max(0.01, until - time.monotonic()))
+            try:
+                with _in_folder(os.path.join(folder, SOCKET)) as name:
+                    connection.connect(name)
+                break
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                if time.monotonic() > until or not state.alive(state.read_json(os.path.join(folder, "keeper.pid"))):
+                    raise TunnelError("the pool's keeper does not run on the control node, and it alone opens tunnels") from error
+                time.sleep(0.02)
+            except OSError as error:
+                raise TunnelError("the pool's keeper cannot be asked for a tunnel: %s" % error) from error
+        try:
+            connection.sendall((json.dumps(request) + "\n").encode())
+            with connection.makefile("rb") as answers:
+                answer = json.loads(answers.readline(MAX_LINE).decode() or "{}")
+        except (OSError, ValueError) as error:
+            raise TunnelError("the pool's keeper gave no answer: %s" % error) from error
+    if not isinstance(answer, dict) or "error" in answer or not answer:
+        raise TunnelError(str(answer.get("error", "the pool's keeper ended")) if isinstance(answer, dict) else "nonsense")
+    return answer
+
+
+@contextlib.contextmanager
+def _in_folder(path: str) -> "Any":
+    """A short name for a socket's path, which the system limits to about 100 bytes: through the open folder."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        yield "/proc/self/fd/%d/%s" % (folder, os.path.basename(path)) if os.path.isdir("/proc/self/fd") else path
+    finally:
+        os.close(folder)
