@@ -84,11 +84,12 @@ class Service:
         """Seconds since the epoch that never run backwards."""
         return self._epoch + time.monotonic()
 
-    async def start(self, client_socket: socket.socket, worker_socket: socket.socket) -> None:
+    async def start(self, client_socket: socket.socket, *worker_sockets: socket.socket) -> None:
         """Serve clients and workers who connect to these listening sockets."""
         self._loop = asyncio.get_running_loop()
         self._servers.append(await self._loop.create_server(lambda: ClientPeer(self), sock=client_socket, backlog=1024))
-        self._servers.append(await self._loop.create_server(lambda: WorkerPeer(self), sock=worker_socket, backlog=1024))
+        for worker_socket in worker_sockets:
+            self._servers.append(await self._loop.create_server(lambda: WorkerPeer(self), sock=worker_socket, backlog=1024))
         self._tick()
 
     async def stop(self) -> None:

@@ -49,7 +49,7 @@ OPTIONS = [
     Option("logdir", "", "directory", "where the log file goes (default the current directory)"),
     Option("stats", "", "", "show a screen of statistics"),
     Option("listen", "", "address", "bind the port for clients to this address (default all interfaces)"),
-    Option("workerlisten", "", "address", "bind the port for workers to this address (default all interfaces)"),
+    Option("workerlisten", "", "address", "bind the port for workers to these addresses, A,B (default all interfaces)"),
     Option("workers", "", "file", "only workers with a block id in this file may register (lines: BLOCKID [NAME])"),
     Option("users", "", "users", "only these users (names or ids, comma between) may be clients over loopback"),
     Option("resubmit", "", "times", "how often a job whose worker is lost goes back to the queue (default 0)"),
@@ -175,7 +175,9 @@ async def _serve(configuration: Configuration) -> int:
     messages = _start_log(values.get("logdir"))
     address = _local_address() if "local" in values else values.get("listen")
     client_socket = _listen(address, configuration.port, "-port")
-    worker_socket = _listen(values.get("workerlisten"), configuration.local_port, "-localport")
+    first, *others = (values.get("workerlisten") or "").split(",")
+    worker_socket = _listen(first or None, configuration.local_port, "-localport")
+    other_sockets = [_listen(other, worker_socket.getsockname()[1], "-localport") for other in others]
     service = Service(
         resubmit=configuration.resubmit, admission=Admission(values.get("workers"), configuration.users),
         max_connections=min(MAX_CONNECTIONS, _open_files() - SPARE_FILES),
@@ -187,7 +189,7 @@ async def _serve(configuration: Configuration) -> int:
         control_socket = _listen("127.0.0.1", configuration.control_port, "-controlPort")
         await control.start(control_socket)
         say("Settings server URL: http://localhost:%d" % control_socket.getsockname()[1])
-    await service.start(client_socket, worker_socket)
+    await service.start(client_socket, worker_socket, *other_sockets)
     _write_port(values.get("portfile"), client_socket)
     _write_port(values.get("localportfile"), worker_socket)
     say("Started coaster service: " + url)
