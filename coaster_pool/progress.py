@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TextIO
 
 from .failure import Failure
@@ -16,8 +17,9 @@ class Progress:
         self.stream = stream
 
     def say(self, text: str) -> None:
-        """A line."""
-        print(text, file=self.stream, flush=True)
+        """A line. Nobody may be there any more to read it; the pool is ended all the same."""
+        with contextlib.suppress(OSError):
+            print(text, file=self.stream, flush=True)
 
     def host(self, name: str, text: str) -> None:
         """A line about a host."""

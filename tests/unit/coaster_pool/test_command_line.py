@@ -1,0 +1,78 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of start_pool.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coaster_pool import command_line
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The sentence with which the command line is refused."""
+    with pytest.raises(SystemExit) as ended:
+        command_line.parse(list(arguments))
+    assert ended.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    return output.err.strip().splitlines()[-1]
+
+
+def test_the_defaults_are_those_of_the_original() -> None:
+    options = command_line.parse(["user@1.0.0.1", "user@1.0.0.2"])
+    assert options.fqdns == ["user@1.0.0.1", "user@1.0.0.2"]
+    assert (options.show_stats, options.swift_bin_dir) == (False, None)
+    assert (options.name, options.port, options.worker_port) == ("default", 4050, 4051)
+
+
+def test_everything_given(swift: Path) -> None:
+    options = command_line.parse(
+        ["--show-stats", "--swift-bin-dir", f"{swift}/.", "--name", "p", "--port", "0", "--worker-port", "65535", "localhost"]
+    )
+    assert (options.show_stats, options.swift_bin_dir) == (True, str(swift))
+    assert (options.name, options.port, options.worker_port) == ("p", 0, 65535)
+
+
+@pytest.fixture
+def swift(tmp_path: Path) -> Path:
+    for program in ("coaster-service", "worker.pl", "cog-job-submit"):
+        (tmp_path / program).touch()
+    return tmp_path
+
+
+def test_no_host(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refuse(capsys) == "start_pool.py: error: name at least one host, as user@host, an ssh alias, or localhost"
+
+
+@pytest.mark.parametrize("word", ["-1", "65536", "http", "4050x", ""])
+@pytest.mark.parametrize("option", ["--port", "--worker-port"])
+def test_no_port(capsys: pytest.CaptureFixture[str], option: str, word: str) -> None:
+    assert f"{word} is not a port: give a number from 0 to 65535" in refuse(capsys, f"{option}={word}", "node01")
+
+
+@pytest.mark.parametrize("program", ["coaster-service", "worker.pl"])
+def test_a_directory_without_the_programs(capsys: pytest.CaptureFixture[str], swift: Path, program: str) -> None:
+    (swift / program).unlink()
+    said = refuse(capsys, "--swift-bin-dir", str(swift), "node01")
+    assert f"{swift} has no {program}: name the bin directory of a Swift/K distribution" in said
+
+
+def test_a_directory_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "has no coaster-service" in refuse(capsys, "--swift-bin-dir", str(tmp_path / "none"), "node01")
+
+
+def test_an_option_is_no_host(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unrecognized arguments: -oProxyCommand=id" in refuse(capsys, "node01", "-oProxyCommand=id")
+
+
+def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line.parse(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for action in command_line.parser()._actions:
+        assert action.help, action.dest
+        assert all(name in text for name in action.option_strings)
