@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Event = Union["Request", "Data", "Aborted", "Reply", "Failure", "Chunk", "Signal", "Silent"]
 
 MAX_MESSAGE = 4 * 1048576
-"""Largest sum of argument bytes of one incoming request or reply that is not streamed."""
+"""Most bytes of incoming requests and replies that may be held while they are incomplete; streamed data does not count."""
 MAX_OPEN = 4096
 """Most incoming requests that may be incomplete at once."""
 SILENCE_LIMIT = 120.0
@@ -144,6 +144,7 @@ class Channel:
         self._next_tag = first_tag
         self._sent: "Dict[int, _Sent]" = {}
         self._open: "Dict[int, _Open]" = {}
+        self._held = 0
         self._output: "List[bytes]" = []
 
     # commands in, bytes out
@@ -168,12 +169,15 @@ class Channel:
 
     def abort(self, tag: int) -> None:
         """Give up a command of ours whose last frame has not been sent; no reply will come."""
-        if self._sent.pop(tag, None) is not None:
+        if tag in self._sent:
+            self.forget(tag)
             self._output.append(encode(tag, ERROR | FINAL))
 
     def forget(self, tag: int) -> None:
         """Drop a command of ours: a reply that still comes is ignored."""
-        self._sent.pop(tag, None)
+        sent = self._sent.pop(tag, None)
+        if sent is not None:
+            self._held -= sent.size
 
     def reply(self, tag: int, values: "Any" = (b"OK",)) -> None:
         """Answer a command of the peer with one frame a value."""
@@ -188,7 +192,7 @@ class Channel:
     def fail(self, tag: int, message: str) -> None:
         """Answer a command of the peer with an error."""
         self._output.append(encode(tag, REPLY | FINAL | ERROR, message.encode("utf-8", "surrogateescape")))
-        self._open.pop(tag, None)
+        self._close(tag)
 
     def signal(self, tag: int, payload: bytes, to_replier: bool) -> None:
         """Attach a signal to a running command: ``to_replier`` of a command of ours, else to the requester of the peer's."""
@@ -241,6 +245,10 @@ class Channel:
             times.append(self.last_received + self._silence_limit)
         return min(times) if times else None
 
+    def unanswered(self) -> int:
+        """How many commands of ours still wait for their reply."""
+        return len(self._sent)
+
     def contexts(self) -> "List[Any]":
         """The contexts of all commands that still wait for their reply (for the shell when the connection is lost)."""
         return [sent.context for sent in self._sent.values()]
@@ -275,67 +283,77 @@ class Channel:
         if flags & ERROR:
             if sent.error is None:
                 sent.error = payload
+                self._hold(sent, payload)
             if final:
-                del self._sent[tag]
+                self.forget(tag)
                 events.append(Failure(tag, sent.error.decode("utf-8", "surrogateescape"), sent.context))
             return
         if sent.stream:
             if final:
-                del self._sent[tag]
+                self.forget(tag)
             events.append(Chunk(tag, payload, bool(final), sent.context))
             return
         sent.values.append(payload)
         if final:
-            del self._sent[tag]
+            self.forget(tag)
             events.append(Reply(tag, sent.values, sent.context))
-            return
-        sent.size += len(payload) + HEADER_SIZE
-        if sent.size > self._max_message:
-            raise ChannelError("a reply is larger than the limit of %d bytes" % self._max_message)
+        else:
+            self._hold(sent, payload)
 
     def _receive_request(self, tag: int, flags: int, payload: bytes, events: "List[Event]", now: float) -> None:
         final = flags & FINAL
         if flags & INITIAL:
             name = payload.upper().decode("ascii", "replace")
+            self._close(tag)
             if final:
-                self._open.pop(tag, None)
                 self._deliver(tag, name, [], events, now)
                 return
             if len(self._open) >= MAX_OPEN:
                 raise ChannelError("more than %d incomplete requests at once" % MAX_OPEN)
-            self._open[tag] = _Open(name)
+            opened = self._open[tag] = _Open(name)
+            self._hold(opened, payload)
             return
         request = self._open.get(tag)
         if request is None:
             return
         if flags & ERROR:
             if final:
-                del self._open[tag]
+                self._close(tag)
                 if request.streaming:
                     events.append(Aborted(tag))
             return
         if request.streaming:
             if final:
-                del self._open[tag]
+                self._close(tag)
             events.append(Data(tag, payload, bool(final)))
             return
         request.args.append(payload)
         if final:
-            del self._open[tag]
+            self._close(tag)
             self._deliver(tag, request.name, request.args, events, now)
             return
         if request.name == "PUT" and len(request.args) == 3:
             # A size of -1 has no data; the Java service then leaves the FINAL flag out (coaster-protocol 5.3).
             if decode_long(request.args[0]) <= 0:
-                del self._open[tag]
+                self._close(tag)
                 events.append(Request(tag, "PUT", request.args))
             else:
                 request.streaming = True
                 events.append(Request(tag, "PUT", request.args, False))
             return
-        request.size += len(payload) + HEADER_SIZE
-        if request.size > self._max_message:
-            raise ChannelError("a request is larger than the limit of %d bytes" % self._max_message)
+        self._hold(request, payload)
+
+    def _hold(self, entry: "Union[_Open, _Sent]", payload: bytes) -> None:
+        size = len(payload) + HEADER_SIZE
+        entry.size += size
+        self._held += size
+        if self._held > self._max_message:
+            raise ChannelError("the peer's incomplete messages are larger than the limit of %d bytes" % self._max_message)
+
+    def _close(self, tag: int) -> None:
+        opened = self._open.pop(tag, None)
+        if opened is not None:
+            self._held -= opened.size
 
     def _deliver(self, tag: int, name: str, args: "List[bytes]", events: "List[Event]", now: float) -> None:
         if name == "HEARTBEAT":

@@ -12,7 +12,7 @@ import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Tuple
+    from typing import List, Tuple, Union
 
     Frame = Tuple[int, int, bytes]
 
@@ -56,8 +56,7 @@ class Decoder:
     def __init__(self, max_payload: int = MAX_PAYLOAD) -> None:
         self.checksum_mismatches = 0
         self._max_payload = max_payload
-        self._chunks: "List[bytes]" = []
-        self._have = 0
+        self._held = bytearray()
         self._need = HEADER_SIZE
 
     def feed(self, data: bytes) -> "List[Frame]":
@@ -65,18 +64,26 @@ class Decoder:
 
         Raises FrameError on a header whose check word is wrong or that announces more than ``max_payload`` bytes.
         """
-        have = self._have + len(data)
-        if have < self._need:
-            self._chunks.append(data)
-            self._have = have
+        held = self._held
+        if not held:
+            position, frames = self._cut(data)
+            if position < len(data):
+                held += memoryview(data)[position:]
+            return frames
+        held += data
+        if len(held) < self._need:
             return []
-        if self._chunks:
-            self._chunks.append(data)
-            data = b"".join(self._chunks)
-            self._chunks = []
+        with memoryview(held) as view:
+            position, frames = self._cut(view)
+        del held[:position]
+        return frames
+
+    def _cut(self, data: "Union[bytes, memoryview]") -> "Tuple[int, List[Frame]]":
+        """The whole frames at the beginning of ``data`` and where they end."""
         frames: "List[Frame]" = []
         position = 0
-        need = HEADER_SIZE
+        have = len(data)
+        self._need = HEADER_SIZE
         while have - position >= HEADER_SIZE:
             tag, flags, size, check, checksum = _unpack_from(data, position)
             if tag ^ flags ^ size != check:
@@ -85,15 +92,11 @@ class Decoder:
                 raise FrameError("a frame of %d bytes is larger than the limit of %d bytes" % (size, self._max_payload))
             end = position + HEADER_SIZE + size
             if end > have:
-                need = HEADER_SIZE + size
+                self._need = HEADER_SIZE + size
                 break
-            payload = data[position + HEADER_SIZE:end]
+            payload = bytes(data[position + HEADER_SIZE:end])
             if checksum and checksum != zlib.adler32(payload):
                 self.checksum_mismatches += 1
             frames.append((tag, flags, payload))
             position = end
-        self._have = have - position
-        self._need = need
-        if self._have:
-            self._chunks.append(data[position:])
-        return frames
+        return position, frames

@@ -43,6 +43,8 @@ MAX_UNSENT_FILES = 32 * 1048576
 """Unsent bytes for one peer at which a file whose source does not stop is given up."""
 MAX_UNSENT = 64 * 1048576
 """Unsent bytes for one peer at which it counts as stuck and is dropped."""
+MAX_UNANSWERED = 500000
+"""Commands that one peer may leave without an answer; one that leaves more is dropped."""
 REFUSAL_TIME = 5.0
 """Seconds that a refused peer has to read why."""
 MAX_REFUSED = 256
@@ -171,6 +173,8 @@ class Service:
         for peer in list(self.peers.values()):
             if peer.channel.tick(now):
                 peer.drop("nothing was heard of it for %d s" % self.silence)
+            elif peer.channel.unanswered() > MAX_UNANSWERED:
+                peer.drop("it does not answer")
             else:
                 self.touch(peer)
         self.received.tick(now)
