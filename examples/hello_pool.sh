@@ -27,6 +27,7 @@ cat "$work/started"
 url=$(sed -n 's/^Started coaster service: //p' "$work/started")
 
 # 2. A job: any command. Its output comes back because of -redirected.
+# shellcheck disable=SC2016
 cog-job-submit -provider coaster-persistent -service-contact "$url" -redirected \
     /bin/sh -c 'echo "Hello from a job on $(uname -n), process $$, at $(date)"'
 

@@ -1,10 +1,12 @@
+# shellcheck shell=sh
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# First process of an isolated test host, until it becomes its sshd: sh -e init.sh NAME FOLDER ADDRESS/PREFIX SSHD
+# First process of an isolated test host, until it becomes its sshd: sh init.sh NAME FOLDER ADDRESS/PREFIX SSHD
 # Runs in new net, mount, pid, uts and ipc namespaces with private mounts; standard error is the host's log.
 # Prints its process id as the client sees it, then waits for a line, which means that eth0 is there.
 
+set -e
 name=$1 folder=$2 address=$3 sshd=$4
 read -r pid _ < /proc/self/stat
 echo "$name" > /proc/sys/kernel/hostname
