@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import struct
 import zlib
+from itertools import pairwise
 
 import pytest
-from ansible_collections.coasters.pool.plugins.module_utils.coaster import frames
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import FINAL, INITIAL, REPLY, Decoder, FrameError, encode
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import frames
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import FINAL, INITIAL, REPLY, Decoder, FrameError, encode
 
 WORD = st.integers(0, 0xFFFFFFFF)
 FRAMES = st.lists(st.tuples(WORD, WORD, st.binary(max_size=200)))
@@ -19,7 +21,7 @@ FRAMES = st.lists(st.tuples(WORD, WORD, st.binary(max_size=200)))
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """The data in pieces, cut at these places."""
     marks = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
-    return [data[start:end] for start, end in zip(marks, marks[1:])]
+    return [data[start:end] for start, end in pairwise(marks)]
 
 
 def test_a_frame_is_laid_out_as_on_the_wire() -> None:
