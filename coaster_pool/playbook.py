@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -47,9 +48,14 @@ def environment(collections: Path, hosts: int, user: dict[str, str]) -> dict[str
         "PATH": os.pathsep.join((os.path.dirname(sys.executable), user.get("PATH", os.defpath))),
     }
     config = os.path.abspath("ansible.cfg")
-    if "ANSIBLE_CONFIG" not in user and os.path.isfile(config):
+    if "ANSIBLE_CONFIG" not in user and os.path.isfile(config) and not _anybody_can_write(os.path.dirname(config)):
         settings["ANSIBLE_CONFIG"] = config
     return settings
+
+
+def _anybody_can_write(folder: str) -> bool:
+    """Ansible, too, passes over an ansible.cfg in such a folder."""
+    return bool(os.stat(folder).st_mode & stat.S_IWOTH)
 
 
 def run(

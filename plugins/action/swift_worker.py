@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.coasters.pool.plugins.module_utils import state, tunnels
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
+from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 from ansible_collections.coasters.pool.plugins.plugin_utils import causes, exchange, routes
 
 VERBS = {"started": "start", "stopped": "stop"}
@@ -149,7 +150,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             return exchange.answer(done["stdout"], verb)
         except exchange.ExchangeError as error:
-            said = exchange.printable((done["stderr"].strip().splitlines() or [""])[-1])
+            said = printable((done["stderr"].strip().splitlines() or [""])[-1])
             raise exchange.ExchangeError(str(error) + (f" (it said: {said})" if said else "")) from error
 
 

@@ -7,6 +7,8 @@ import http.client
 import json
 import urllib.parse
 
+from .text import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List
@@ -27,7 +29,7 @@ class Worker:
     __slots__ = ("name", "host", "slots", "busy", "completed", "failed", "last_seen")
 
     def __init__(self, name: str, host: str, slots: int, busy: int, completed: int, failed: int, last_seen: float) -> None:
-        self.name, self.host, self.slots, self.busy = name, host, slots, busy
+        self.name, self.host, self.slots, self.busy = printable(name), printable(host), slots, busy
         self.completed, self.failed, self.last_seen = completed, failed, last_seen
 
     def as_dict(self) -> "Dict[str, Any]":

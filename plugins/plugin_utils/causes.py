@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from ansible_collections.coasters.pool.plugins.module_utils.text import printable
+
 
 class Cause(NamedTuple):
     """``name`` is the class (for programs), ``sentence`` what happened and what to do (for people)."""
@@ -43,4 +45,4 @@ def of(text: str) -> Cause:
         if re.search(pattern, text, re.IGNORECASE):
             return Cause(name, sentence)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return Cause("ssh", "ssh failed: " + (lines[-1] if lines else "it said nothing"))
+    return Cause("ssh", "ssh failed: " + (printable(lines[-1]) if lines else "it said nothing"))

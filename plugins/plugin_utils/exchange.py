@@ -13,12 +13,11 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from ansible_collections.coasters.pool.plugins.module_utils.text import printable
+
 PREFIX = "coasters:"
-MAX_VALUE = 500
-"""Longest value in characters that is taken from a host's answer."""
 
 _HERE = Path(__file__).parent / "host"
-_PRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]")
 _URL = re.compile(r"(?:https?|tcps?)://(?:@|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}\Z")
 
 
@@ -65,7 +64,7 @@ def check_urls(urls: list[str]) -> str:
 def answer(output: str, verb: str) -> dict[str, str]:
     """The values in a host's answer; what else the host printed (banners) is passed over.
 
-    The host is not trusted: only printable characters are kept, and only MAX_VALUE of them a value. Raises
+    The host is not trusted: its values are made printable(). Raises
     ExchangeError when the answer is not whole.
     """
     values: dict[str, str] = {}
@@ -76,8 +75,3 @@ def answer(output: str, verb: str) -> dict[str, str]:
     if values.get("end") != verb:
         raise ExchangeError("its shell gave no whole answer: check that `ssh HOST true` works and its login files print no errors")
     return values
-
-
-def printable(text: str) -> str:
-    """Text of a host that may be shown on a terminal: no control characters, not longer than MAX_VALUE."""
-    return _PRINTABLE.sub("?", text[:MAX_VALUE])

@@ -1,0 +1,65 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ansible-playbook is given beside the play."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from coaster_pool import playbook
+
+COLLECTIONS = Path("/collections")
+
+
+def test_host_keys_are_checked_whatever_the_user_set() -> None:
+    assert playbook.environment(COLLECTIONS, 1, {"ANSIBLE_HOST_KEY_CHECKING": "False"})["ANSIBLE_HOST_KEY_CHECKING"] == "True"
+    assert "StrictHostKeyChecking=yes" in playbook.SSH_OPTIONS
+    assert "BatchMode=yes" in playbook.SSH_OPTIONS
+
+
+def test_the_users_collections_stay_behind_ours() -> None:
+    assert playbook.environment(COLLECTIONS, 1, {})["ANSIBLE_COLLECTIONS_PATH"] == "/collections"
+    settings = playbook.environment(COLLECTIONS, 1, {"ANSIBLE_COLLECTIONS_PATH": "/a:/b"})
+    assert settings["ANSIBLE_COLLECTIONS_PATH"] == "/collections:/a:/b"
+
+
+@pytest.mark.parametrize(("hosts", "forks"), [(0, "1"), (1, "1"), (8, "8"), (64, "64"), (1000, "64")])
+def test_all_hosts_at_once_up_to_a_limit(hosts: int, forks: str) -> None:
+    assert playbook.environment(COLLECTIONS, hosts, {})["ANSIBLE_FORKS"] == forks
+
+
+def test_the_users_forks_win() -> None:
+    assert playbook.environment(COLLECTIONS, 8, {"ANSIBLE_FORKS": "3"})["ANSIBLE_FORKS"] == "3"
+
+
+def test_the_programs_of_this_python_come_first() -> None:
+    found = playbook.environment(COLLECTIONS, 1, {"PATH": "/a:/b"})["PATH"]
+    assert found == os.path.dirname(sys.executable) + ":/a:/b"
+
+
+class TestConfig:
+    """Ansible looks for ansible.cfg where it is started, which is the runner's folder and not the user's."""
+
+    @pytest.fixture(autouse=True)
+    def _here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+    def test_none(self) -> None:
+        assert "ANSIBLE_CONFIG" not in playbook.environment(COLLECTIONS, 1, {})
+
+    def test_the_one_of_the_current_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "ansible.cfg").touch()
+        assert playbook.environment(COLLECTIONS, 1, {})["ANSIBLE_CONFIG"] == str(tmp_path / "ansible.cfg")
+
+    def test_the_one_that_the_user_names(self, tmp_path: Path) -> None:
+        (tmp_path / "ansible.cfg").touch()
+        assert "ANSIBLE_CONFIG" not in playbook.environment(COLLECTIONS, 1, {"ANSIBLE_CONFIG": "/etc/mine"})
+
+    def test_not_one_that_anybody_can_have_put_there(self, tmp_path: Path) -> None:
+        (tmp_path / "ansible.cfg").touch()
+        tmp_path.chmod(0o1777)
+        assert "ANSIBLE_CONFIG" not in playbook.environment(COLLECTIONS, 1, {})
