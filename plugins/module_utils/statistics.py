@@ -62,6 +62,8 @@ def fetch(control_url: str, limit: float = LIMIT) -> Statistics:
 
 def read(info: "Dict[str, Any]") -> Statistics:
     """The statistics in the object of ``/wmInfo``. Raises KeyError, TypeError or ValueError when it is not one."""
+    if not isinstance(info, dict):
+        raise TypeError("no object")
     ours = info.get("coaster")
     if ours is None:
         return _read_swift(info)

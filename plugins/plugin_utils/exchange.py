@@ -18,7 +18,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.text import printabl
 PREFIX = "coasters:"
 
 _HERE = Path(__file__).parent / "host"
-_URL = re.compile(r"(?:https?|tcps?)://(?:@|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}\Z")
+_URL = re.compile(r"(?:https?|tcps?)://(?:@|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]):[0-9]{1,5}\Z")
 
 
 class ExchangeError(ValueError):

@@ -1,0 +1,173 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder of a pool on the client."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from ansible_collections.coasters.pool.plugins.module_utils import state
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_where_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state.folder("default") == str(home / ".local" / "state" / "coasters" / "default")
+    monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
+    assert state.folder("default") == "/elsewhere/coasters/default"
+
+
+@pytest.mark.parametrize("name", ["default", "a", "9", "My_pool-2.1", "x" * 63])
+def test_a_name(name: str) -> None:
+    assert state.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../up", "a/b", "/etc", "-x", ".hidden", "_x", "x" * 64, "a b", "a\n", "pöol", "a\0", "$(id)"])
+def test_no_name(name: str) -> None:
+    with pytest.raises(state.StateError) as error:
+        state.folder(name)
+    assert repr(name) in str(error.value)
+
+
+def test_a_folder_is_for_its_user_alone(home: Path) -> None:
+    path = home / "a" / "b"
+    state.make_folder(str(path))
+    state.make_folder(str(path))
+    assert mode(path) == 0o700
+    path.chmod(0o755)
+    state.make_folder(str(path))
+    assert mode(path) == 0o700
+
+
+def test_a_folder_that_cannot_be_made(home: Path) -> None:
+    (home / "file").touch()
+    with pytest.raises(state.StateError, match=r"file/pool cannot be made \(Not a directory\): free it or set XDG_STATE_HOME"):
+        state.make_folder(str(home / "file" / "pool"))
+
+
+def test_a_file_is_replaced_in_one_step(home: Path) -> None:
+    path = home / "file"
+    state.write(str(path), b"old")
+    with path.open("rb") as reader:
+        state.write(str(path), b"new", mode=0o640)
+        assert reader.read() == b"old"
+    assert (path.read_bytes(), mode(path)) == (b"new", 0o640)
+    state.write(str(path), b"newer")
+    assert mode(path) == 0o600
+    assert os.listdir(home) == ["file"]
+
+
+def test_a_write_that_fails_leaves_nothing(home: Path) -> None:
+    (home / "folder").mkdir()
+    with pytest.raises(OSError):
+        state.write(str(home / "folder"), b"data")
+    assert os.listdir(home) == ["folder"]
+
+
+def test_json(home: Path) -> None:
+    path = str(home / "value.json")
+    assert state.read_json(path) is None
+    state.write_json(path, {"b": [1, "ü"], "a": None})
+    assert state.read_json(path) == {"a": None, "b": [1, "ü"]}
+    assert Path(path).read_text().startswith('{\n "a": null')
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"7", b"\xff\xfe{}", b'{"a":1}x'])
+def test_json_of_something_else(home: Path, text: bytes) -> None:
+    (home / "x").write_bytes(text)
+    assert state.read_json(str(home / "x")) is None
+
+
+class TestBlockIds:
+    def test_a_host_keeps_its_id(self) -> None:
+        first = state.block_ids("p", ["a", "b"])
+        again = state.block_ids("p", ["c", "b"])
+        assert again["b"] == first["b"]
+        assert state.block_ids("p", ["a", "b", "c"]) == {**first, **again}
+        assert len({*first.values(), *again.values()}) == 3
+
+    def test_an_id_is_128_random_bits(self) -> None:
+        for block in state.block_ids("p", ["a", "b"]).values():
+            assert len(bytes.fromhex(block)) == 16
+
+    def test_they_are_secret(self) -> None:
+        state.block_ids("p", ["a"])
+        folder = Path(state.folder("p"))
+        assert (mode(folder), mode(folder / "workers")) == (0o700, 0o600)
+
+    def test_the_file_is_what_the_service_reads(self) -> None:
+        known = state.block_ids("p", ["a", "b"])
+        path = os.path.join(state.folder("p"), "workers")
+        assert Path(path).read_text() == f"{known['a']} a\n{known['b']} b\n"
+        assert state.read_workers(path) == known
+        before = os.stat(path).st_mtime_ns
+        state.block_ids("p", ["b"])
+        assert os.stat(path).st_mtime_ns == before
+
+    def test_pools_have_their_own(self) -> None:
+        assert state.block_ids("p", ["a"]) != state.block_ids("q", ["a"])
+        assert state.pools() == ["p", "q"]
+
+    def test_all_hosts_at_once(self) -> None:
+        hosts = [f"h{number}" for number in range(40)]
+        program = f"import sys; sys.path[:0] = {sys.path!r}; from {state.__name__} import block_ids; print(block_ids('p', [sys.argv[1]]))"
+
+        def one(host: str) -> str:
+            return subprocess.run([sys.executable, "-ISc", program, host], capture_output=True, text=True, check=True).stdout
+
+        with ThreadPoolExecutor(8) as threads:
+            shown = list(threads.map(one, hosts))
+        assert shown == [f"{state.block_ids('p', [host])}\n" for host in hosts]
+        assert len(state.read_workers(os.path.join(state.folder("p"), "workers"))) == len(hosts)
+
+    def test_lines_that_name_no_host_are_passed_over(self, home: Path) -> None:
+        (home / "workers").write_text("\nonly-an-id\nid  name of a host \n")
+        assert state.read_workers(str(home / "workers")) == {"name of a host": "id"}
+
+
+def test_no_pools() -> None:
+    assert state.pools() == []
+
+
+class TestProcesses:
+    def test_this_one(self) -> None:
+        assert state.alive(state.this_process())
+
+    def test_one_that_ends(self) -> None:
+        with subprocess.Popen(["sleep", "60"]) as process:
+            known = {"pid": process.pid, "started": state.start_time(process.pid)}
+            assert state.alive(known)
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            assert not state.alive(known), "a zombie does not run"
+        assert not state.alive(known)
+        assert state.start_time(process.pid) is None
+
+    def test_a_later_process_with_the_same_id(self) -> None:
+        assert not state.alive({"pid": os.getpid(), "started": "1"})
+
+    @pytest.mark.parametrize("value", [None, 7, {}, {"pid": "1"}, {"pid": None}, {"started": "1"}])
+    def test_what_is_no_process(self, value: object) -> None:
+        assert not state.alive(value)
+
+    def test_a_name_with_blanks_and_brackets(self, home: Path) -> None:
+        program = home / "a) Z (b"
+        program.symlink_to("/bin/sleep")
+        with subprocess.Popen([program, "60"]) as process:
+            assert (state.start_time(process.pid) or "").isdigit()
+            process.kill()
