@@ -15,7 +15,6 @@ service and itself on SIGTERM, or when the process that owns the pool is gone.
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -42,7 +41,14 @@ STEADY = 60.0
 """Seconds that a service has to run until the pauses begin anew."""
 LOG_LINES = 20
 
-_PR_SET_PDEATHSIG = 1
+LEASH = """\
+exec 3<&0 </dev/null
+{ read -r _; trap '' TERM; kill -TERM 0; sleep 5; kill -KILL 0; } <&3 >/dev/null 2>&1 &
+exec 3<&-
+exec "$0" "$@"
+"""
+"""Runs the service with a guard in its process group that ends the group when standard input does: so a keeper that is
+killed takes its service along, also where the service is a grandchild, as Swift/K's Java is."""
 
 
 class Keeper:
@@ -52,6 +58,7 @@ class Keeper:
         self.path = path
         self.settings = settings
         self.process: "Optional[asyncio.subprocess.Process]" = None
+        self.leash = -1
         self.announced: "Dict[str, str]" = {}
         self.lines: "List[str]" = []
         self.restarts = 0
@@ -96,11 +103,11 @@ class Keeper:
                 await self.first(self.ending.wait(), self.read_output())
             if self.ending.is_set():
                 return 0
+            self.log("the service ended (status %s); starting it again" % (self.process and self.process.returncode))
             await self.stop_service()
             self.restarts += 1
             if time.monotonic() - started > STEADY:
                 pause = iter(PAUSES)
-            self.log("the service ended (status %s); starting it again" % (self.process and self.process.returncode))
             await self.first(self.ending.wait(), asyncio.sleep(next(pause, PAUSES[-1])))
             if self.ending.is_set():
                 return 0
@@ -113,15 +120,12 @@ class Keeper:
         command = self.settings["command"] + [
             "-port", str(ports["service"]), "-localport", str(ports["worker"]), "-controlPort", str(ports["control"]),
         ]
-        try:
-            self.process = await asyncio.create_subprocess_exec(
-                *command, env=dict(os.environ, **self.settings["environment"]), cwd=self.path, start_new_session=True,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                preexec_fn=_end_with_parent,
-            )
-        except OSError as error:
-            self.lines.append("%s cannot be started: %s" % (command[0], error.strerror))
-            return False
+        end, self.leash = os.pipe()
+        self.process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", LEASH, *command, env=dict(os.environ, **self.settings["environment"]), cwd=self.path,
+            start_new_session=True, stdin=end, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )
+        os.close(end)
         limit = asyncio.sleep(self.settings["limit"])
         await self.first(self.ending.wait(), self.read_announcements(), limit)
         return len(self.announced) == len(ANNOUNCEMENTS)
@@ -156,16 +160,19 @@ class Keeper:
         return line
 
     async def stop_service(self) -> None:
-        """End the service with all that it started: SIGTERM, and SIGKILL after STOP_LIMIT."""
-        process = self.process
-        if process is None:
+        """End the service with all that it started: SIGTERM, and SIGKILL after STOP_LIMIT.
+
+        A launcher may end before the program that it started; all have ended when nobody holds their output any more.
+        """
+        if self.process is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            if process.returncode is None:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(process.wait(), STOP_LIMIT)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, number)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.read_output(), STOP_LIMIT)
+        os.close(self.leash)
+        self.process = None
 
     def report(self) -> None:
         """Write pool.json and keep the ports for the next start."""
@@ -178,6 +185,7 @@ class Keeper:
         pool = {
             "name": self.settings["name"],
             "engine": self.settings["engine"],
+            "bin_dir": self.settings["bin_dir"],
             "ports": ports,
             "restarts": self.restarts,
             "since": known["since"] if known and "since" in known else time.time(),
@@ -211,12 +219,6 @@ class Keeper:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _end_with_parent() -> None:
-    """In the new process: be sent SIGTERM when the keeper is gone, also when it was killed (Linux only)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def main(path: str) -> int:
