@@ -5,12 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from ansible.plugins.callback import CallbackBase
-
-from ansible_collections.coasters.pool.plugins.module_utils import state
-
 DOCUMENTATION = r"""
 name: service_url
 type: notification
@@ -44,6 +38,12 @@ ansible.cfg: >
   [callback_coasters_service_url]
   path = ~/service.json
 """
+
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+from ansible_collections.coasters.pool.plugins.module_utils import state
 
 STARTS = frozenset(("coasters.pool.coaster_service", "coasters.pool.coaster_service_info"))
 
