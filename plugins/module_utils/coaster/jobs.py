@@ -55,8 +55,8 @@ DEFAULT_WALLTIME = 600
 MAX_WALLTIME = 360 * 86400 - 60
 """Longest walltime in seconds; a longer one fails at once (coaster-protocol 1.4)."""
 
-MAX_DESCRIPTION = 16 * 1048576
-"""Largest description in bytes after decompression."""
+MAX_DESCRIPTION = 1048576
+"""Largest description in bytes after decompression: a worker gets it in one frame."""
 
 _IDENTITY = re.compile(r"\S*-[0-9]+(:[0-9]+)*\Z")
 _ESCAPE = re.compile(r"\\(.)", re.S)

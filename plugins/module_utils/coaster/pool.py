@@ -389,9 +389,8 @@ class Pool:
     def _offer(self, slot: Slot) -> None:
         """Put an idle slot up: best quality first; among equals the first slots of all workers before the second ones
         (so that few jobs spread over many hosts), and then the one idle for the longest."""
-        if not slot.worker.lost:
-            heappush(self._idle, (-slot.quality, slot.index, self._next_turn, slot))
-            self._next_turn += 1
+        heappush(self._idle, (-slot.quality, slot.index, self._next_turn, slot))
+        self._next_turn += 1
 
     def _vacate(self, job: Job) -> Slot:
         slot = job.slot
