@@ -19,7 +19,8 @@ def main() -> int:
     up.add_argument("count", type=int)
     up.add_argument("--kind", choices=sorted(hosts.KINDS), help="default: isolated where possible, else plain")
     commands.add_parser("sweep", help="remove what runs left whose program is dead")
-    commands.add_parser("reap", help="internal: sweep when standard input ends")
+    reap = commands.add_parser("reap", help="internal: sweep when standard input and that program have ended")
+    reap.add_argument("owner")
     cable = commands.add_parser("wire", help="internal: a slow and lossy cable")
     cable.add_argument("link")
     cable.add_argument("tap")
@@ -30,7 +31,7 @@ def main() -> int:
         swept = runs.sweep()
         print(f"swept {len(swept)} dead runs" if swept else "nothing to sweep")
     elif given.command == "reap":
-        runs.Reaper.watch()
+        runs.Reaper.watch(given.owner)
     elif given.command == "wire":
         wire.carry(given.link, given.tap, given.delay, given.loss)
     else:

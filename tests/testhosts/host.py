@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from .runs import Process
+from .runs import Process, kill
 
 
 class Unsupported(RuntimeError):
@@ -78,13 +79,19 @@ class Host(ABC):
     def crash(self) -> None:
         """Power failure: every process is gone at once; an isolated host says no goodbye to its peers."""
 
-    @abstractmethod
     def freeze(self) -> None:
         """Stop every process (SIGSTOP): connections are still accepted by the kernel, but nobody answers."""
+        # Twice, for what was forked meanwhile.
+        self._kill(signal.SIGSTOP)
+        self._kill(signal.SIGSTOP)
 
-    @abstractmethod
     def thaw(self) -> None:
         """Undo freeze()."""
+        self._kill(signal.SIGCONT)
+
+    def _kill(self, number: signal.Signals) -> int:
+        """Send a signal to every process; how many there were."""
+        return kill([process.pid for process in self.processes()], number)
 
     @abstractmethod
     def silence(self) -> None:
@@ -97,6 +104,10 @@ class Host(ABC):
     @abstractmethod
     def mend(self) -> None:
         """Undo cut(), silence(), refuse(), drop_to_client() and impair()."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let go of what this program holds for the host, whose processes have ended."""
 
     def cut(self) -> None:
         """Pull out the network cable."""

@@ -44,35 +44,38 @@ class Hosts(Sequence[Host]):
     def __init__(self, options: Sequence[Options], kind: str) -> None:
         runs.sweep()
         self.kind = kind
+        self._closed = False
         self.number = runs.claim()
         self._reaper = runs.Reaper()
+        self._hosts: Sequence[Host] = []
         try:
-            self._hosts: Sequence[Host] = self._isolated(options) if kind == "isolated" else self._plain(options)
+            if kind == "isolated":
+                self._isolated(options)
+            else:
+                self._plain(options)
             self.client.write(self._hosts)
         except BaseException:
             self.close()
             raise
 
-    def _isolated(self, options: Sequence[Options]) -> Sequence[Host]:
+    def _isolated(self, options: Sequence[Options]) -> None:
         folder = runs.folder(self.number)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", str(folder)], check=True)
         network = isolated.Network(self.number)
         self.client = Client(folder / "client", network.client)
         key = self.client.public_key
-        hosts = [isolated.IsolatedHost(network, i, folder / f"h{i}", own, key) for i, own in enumerate(options, 1)]
+        self._hosts = hosts = [isolated.IsolatedHost(network, i, folder / f"h{i}", own, key) for i, own in enumerate(options, 1)]
         isolated.boot(network, hosts)
-        return hosts
 
-    def _plain(self, options: Sequence[Options]) -> Sequence[Host]:
+    def _plain(self, options: Sequence[Options]) -> None:
         folder = runs.folder(self.number)
         self.client = Client(folder / "client", plain.CLIENT)
         key = self.client.public_key
-        hosts = [plain.PlainHost(self.number, i, folder / f"h{i}", own, key) for i, own in enumerate(options, 1)]
+        self._hosts = hosts = [plain.PlainHost(self.number, i, folder / f"h{i}", own, key) for i, own in enumerate(options, 1)]
         for host in hosts:
             host.launch()
         for host in hosts:
             host.wait_listening()
-        return hosts
 
     def env(self) -> dict[str, str]:
         """The environment for programs under test: see Client.env()."""
@@ -85,7 +88,12 @@ class Hosts(Sequence[Host]):
 
     def close(self) -> None:
         """End and remove everything. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
         runs.remove(self.number)
+        for host in self._hosts:
+            host.release()
         self._reaper.dismiss()
 
     def __enter__(self) -> Hosts:

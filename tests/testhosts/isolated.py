@@ -165,11 +165,7 @@ class IsolatedHost(Host):
         self.init = int(line)
         self._init_identity = runs.identity(self.init)
         self._pid_namespace = os.readlink(f"/proc/{self.init}/ns/pid")
-        self._record(self._launcher.pid, self.init)
-
-    def _record(self, *pids: int) -> None:
-        with (self.folder / "pids").open("a") as file:
-            file.writelines(f"{runs.identity(pid)}\n" for pid in pids)
+        runs.record(self.folder / "pids", [self._launcher.pid, self.init])
 
     def go(self) -> None:
         """Second half: the cable is in. Read with wait_listening()."""
@@ -186,6 +182,12 @@ class IsolatedHost(Host):
 
     def _failure(self) -> RuntimeError:
         return RuntimeError(f"test host {self.name} did not start: {(self.folder / 'log').read_text().strip() or 'no message'}")
+
+    def release(self) -> None:
+        self._end_wire()
+        if self._launcher:
+            runs.bury(self._launcher)
+            self._launcher = None
 
     def start(self) -> None:
         if not self.up:
@@ -214,16 +216,10 @@ class IsolatedHost(Host):
         except OSError:
             return False
 
-    def _kill(self, number: signal.Signals) -> None:
-        for process in self.processes():
-            runs.send(process.pid, number)
-
     def stop(self) -> None:
         if not self.up:
             return
-        for process in self.processes():
-            if process.pid != self.init:
-                runs.send(process.pid, signal.SIGTERM)
+        runs.kill({process.pid for process in self.processes()} - {self.init}, signal.SIGTERM)
         runs.wait_until(lambda: len(self.processes()) < 2, 2)
         self._end()
 
@@ -234,22 +230,11 @@ class IsolatedHost(Host):
         self._end()
 
     def _end(self) -> None:
-        assert self._launcher is not None
-        self._end_wire()
         if self.up:
             runs.send(self.init, signal.SIGKILL)
-        self._launcher.wait(timeout=sshd.START_LIMIT)
-        self._launcher = None
+        self.release()
         (self.folder / "pids").unlink(missing_ok=True)
         runs.wait_until(lambda: not Path("/sys/class/net", self.link).exists(), sshd.START_LIMIT)
-
-    def freeze(self) -> None:
-        # Twice, for what was forked meanwhile.
-        self._kill(signal.SIGSTOP)
-        self._kill(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._kill(signal.SIGCONT)
 
     def cut(self) -> None:
         _ip(f"link set {self.link} down")
@@ -274,7 +259,7 @@ class IsolatedHost(Host):
         tap = runs.wire(self.network.number, self.index)
         command, cwd = runs.python("wire", self.link, tap, str(delay), str(loss))
         self._wire = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
-        self._record(self._wire.pid)
+        runs.record(self.folder / "pids", [self._wire.pid])
         assert self._wire.stdout is not None
         if not self._wire.stdout.readline():
             raise RuntimeError(f"the wire of {self.name} did not start")
@@ -289,7 +274,7 @@ class IsolatedHost(Host):
     def _end_wire(self) -> None:
         if self._wire:
             self._wire.kill()
-            self._wire.communicate()
+            runs.bury(self._wire)
             self._wire = None
 
     def mend(self) -> None:

@@ -32,6 +32,7 @@ class PlainHost(Host):
         self.address = f"127.{1 + run % 254}.{index // 250}.{index % 250 + 1}"
         self.user = pwd.getpwuid(os.getuid()).pw_name
         self.folder = folder
+        self._pids = folder / "pids"
         self._options = options
         self._sshd: subprocess.Popen[bytes] | None = None
         self._occupied: list[socket.socket] = []
@@ -80,7 +81,7 @@ class PlainHost(Host):
                 env=os.environ | {runs.MARK: str(self.folder)},
                 start_new_session=True,
             )
-        (self.folder / "pids").write_text(f"{runs.identity(self._sshd.pid)}\n")
+        runs.record(self._pids, [self._sshd.pid])
 
     def wait_listening(self) -> None:
         process, log = self._sshd, self.folder / "log"
@@ -102,20 +103,8 @@ class PlainHost(Host):
         return shell(["sh", "-c", command], stdin=stdin, check=check, timeout=timeout, env=env, cwd=self.home)
 
     def processes(self) -> list[runs.Process]:
-        everything = list(runs.processes())
-        ours = set(runs.marked(self.folder)) | ({self._sshd.pid} if self._sshd else set())
-        size = 0
-        while len(ours) > size:
-            size = len(ours)
-            ours |= {process.pid for process in everything if process.ppid in ours}
-        return [process for process in everything if process.pid in ours]
-
-    def _kill(self, number: signal.Signals) -> int:
-        """Send a signal to every process of the host; how many there were."""
-        found = self.processes()
-        for process in found:
-            runs.send(process.pid, number)
-        return len(found)
+        ours = runs.belonging(self.folder, [self._pids])
+        return [process for process in runs.processes() if process.pid in ours]
 
     def stop(self) -> None:
         self._kill(signal.SIGTERM)
@@ -123,24 +112,18 @@ class PlainHost(Host):
         self.crash()
 
     def crash(self) -> None:
+        self._vacate()
         self._end_sshd()
         runs.wait_until(lambda: not self._kill(signal.SIGKILL), 10)
 
     def _end_sshd(self) -> None:
         """End the listening sshd alone; open sessions go on."""
         if self._sshd:
+            self._sshd.send_signal(signal.SIGSTOP)
+            runs.record(self._pids, runs.belonging(self.folder, [self._pids]))
             self._sshd.kill()
-            self._sshd.wait(timeout=sshd.START_LIMIT)
+            runs.bury(self._sshd)
             self._sshd = None
-            (self.folder / "pids").unlink(missing_ok=True)
-
-    def freeze(self) -> None:
-        # Twice, for what was forked meanwhile.
-        self._kill(signal.SIGSTOP)
-        self._kill(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._kill(signal.SIGCONT)
 
     def refuse(self) -> None:
         self._end_sshd()
@@ -163,6 +146,12 @@ class PlainHost(Host):
         for held in self._occupied:
             held.close()
         self._occupied = []
+
+    def release(self) -> None:
+        self._vacate()
+        if self._sshd:
+            runs.bury(self._sshd)
+            self._sshd = None
 
     def mend(self) -> None:
         self.start()

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +72,13 @@ def send(pid: int, number: signal.Signals) -> None:
     """Send a signal; nothing happens when the process is gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def bury(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that is ending, and close the pipes to it."""
+    process.wait(timeout=60)
+    with process:
+        pass
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -141,7 +148,7 @@ class Reaper:
     """A process that outlives us, to remove our run when we end without doing so (even by SIGKILL): then its input ends."""
 
     def __init__(self) -> None:
-        command, cwd = python("reap")
+        command, cwd = python("reap", identity(os.getpid()))
         self._process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.PIPE, start_new_session=True)
 
     def dismiss(self) -> None:
@@ -150,9 +157,12 @@ class Reaper:
             self._process.communicate(b"done", timeout=60)
 
     @staticmethod
-    def watch() -> None:
-        """What the reaper does."""
+    def watch(owner: str) -> None:
+        """What the reaper does for the program that identity() names so."""
         if not sys.stdin.buffer.read():
+            # A killed program's files are closed a moment before it counts as dead.
+            while alive(owner):
+                time.sleep(0.02)
             sweep()
 
 
@@ -186,27 +196,53 @@ def bridge_exists(number: int) -> bool:
 
 
 def _end_processes(where: Path) -> None:
-    recorded = [who for file in where.glob("*/pids") for who in file.read_text().splitlines()]
-    for _ in range(100):
-        doomed = [int(who.split()[0]) for who in recorded if alive(who)]
-        doomed += [pid for pid in marked(where) if pid != os.getpid()]
-        if not doomed:
-            return
-        for pid in doomed:
-            send(pid, signal.SIGKILL)
-        wait_until(lambda: not any(alive(who) for who in recorded), 1)
-        time.sleep(0.01)
+    records = list(where.glob("*/pids"))
+    for who in _recorded(records):
+        # A stopped sshd starts no session while we look.
+        send(int(who.split()[0]), signal.SIGSTOP)
+    wait_until(lambda: not kill(belonging(where, records), signal.SIGKILL), 30)
 
 
-def marked(where: Path) -> list[int]:
+def kill(pids: Iterable[int], number: signal.Signals) -> int:
+    """Send a signal to each; how many there are."""
+    all_of_them = list(pids)
+    for pid in all_of_them:
+        send(pid, number)
+    return len(all_of_them)
+
+
+def belonging(where: Path, records: Iterable[Path]) -> set[int]:
+    """Processes named in these files, or marked with a folder at or below ``where``, and all that descend from them."""
+    everything = list(processes())
+    ours = marked(where) | {int(who.split()[0]) for who in _recorded(records)}
+    size = 0
+    while len(ours) > size:
+        size = len(ours)
+        ours |= {process.pid for process in everything if process.ppid in ours}
+    return ours - {os.getpid()}
+
+
+def record(file: Path, pids: Iterable[int]) -> None:
+    """Append processes to a host's file ``pids``."""
+    with file.open("a") as lines:
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                lines.write(f"{identity(pid)}\n")
+
+
+def _recorded(records: Iterable[Path]) -> list[str]:
+    return [who for file in records if file.exists() for who in file.read_text().splitlines() if alive(who)]
+
+
+def marked(where: Path) -> set[int]:
     """Processes whose environment says that they belong to a plain host below the folder."""
-    found = []
+    found = set()
     pattern = re.compile(rb"(?:^|\0)" + re.escape(f"{MARK}={where}".encode()) + rb"(?:/[^\0]*)?\0")
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):
                 if pattern.search(Path("/proc", entry, "environ").read_bytes()):
-                    found.append(int(entry))
+                    found.add(int(entry))
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import testhosts
-from tests.testhosts import Host, Hosts, runs
+from tests.testhosts import Host, Hosts, Process, runs
 from tests.testhosts.fixtures import StartHosts
 
 QUICK = ("-o", "ConnectTimeout=1")
@@ -71,8 +71,13 @@ def test_host_keys_are_checked(hosts: Hosts) -> None:
 def test_processes_are_those_of_the_host(hosts: Hosts) -> None:
     before = hosts[1].processes()
     hosts.ssh(hosts[0], "nohup sleep 4321 > /dev/null 2>&1 &")
-    found = [process for process in hosts[0].processes() if process.args == "sleep 4321"]
-    assert len(found) == 1
+    found: list[Process] = []
+
+    def sleeps() -> bool:
+        found[:] = [process for process in hosts[0].processes() if process.args == "sleep 4321"]
+        return len(found) == 1
+
+    assert runs.wait_until(sleeps, 30)
     assert hosts[1].processes() == before
     os.kill(found[0].pid, 9)
     assert runs.wait_until(lambda: found[0] not in hosts[0].processes(), 30)
@@ -164,15 +169,20 @@ def test_max_startups(start_hosts: StartHosts, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_left(start_hosts: StartHosts, kind: str) -> None:
+def test_nothing_is_left(start_hosts: StartHosts, kind: str, tmp_path: Path) -> None:
     hosts = start_hosts(2, kind)
     hosts.ssh(hosts[0], "nohup sleep 4321 > /dev/null 2>&1 &")
+    master = ["ssh", "-nNf", "-o", "ControlMaster=yes", "-o", f"ControlPath={tmp_path}/%n", "h1"]
+    subprocess.run(master, env=hosts.env(), check=True)
+    subprocess.run([*master[:-1], "h2"], env=hosts.env(), check=True)
+    hosts[1].refuse()
     folder = runs.folder(hosts.number)
     ours = {process.pid for host in hosts for process in host.processes()}
     ours |= {process.pid for process in runs.processes() if process.ppid == os.getpid()}
-    assert len(ours) > 3
+    assert len(ours) > 4
     hosts.close()
     assert ours & {process.pid for process in runs.processes()} == set()
+    assert runs.wait_until(lambda: not list(tmp_path.iterdir()), 30), "a session is left"
     assert not folder.exists() and not runs.owner_file(hosts.number).exists()
     assert str(folder) not in Path("/proc/self/mountinfo").read_text()
     assert not [name for name in os.listdir("/sys/class/net") if name.startswith(runs.bridge(hosts.number))]
