@@ -1,15 +1,17 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Starts a pool of coaster workers on ssh hosts, shows its coaster service URL, and keeps the pool until it is ended."""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 
-from coaster_pool import command_line, hosts, screen
+from coaster_pool import command_line, job_runner, report, screen, wanted
 from coaster_pool.end import Ending
-from coaster_pool.failure import Failure
+from coaster_pool.failure import SOME_FAILED, Failure
 from coaster_pool.pool import Pool
 from coaster_pool.progress import Progress
 
@@ -17,20 +19,46 @@ from coaster_pool.progress import Progress
 def main(arguments: list[str] | None = None) -> int:
     """The story of a pool; returns the exit status (see the README's table)."""
     options = command_line.parse(arguments)
-    progress = Progress(sys.stderr)
+    progress = Progress(sys.stderr, options.quiet)
     try:
-        wanted = hosts.parse(options.fqdns)
-        with Ending() as ending, Pool(wanted, options, progress, ending) as pool:
-            pool.start()
+        hosts = wanted.members(options)
+        with Ending() as ending, Pool(options, progress, ending) as pool:
+            if options.status:
+                state = pool.status()
+                print(report.as_json(pool.name, state) if options.json else report.as_text(pool.name, state, time.time()))
+                return 0 if state else 1
+            if options.stop:
+                pool.stop(options.keep)
+                return 0
+            if options.remove:
+                pool.remove(list(hosts), options.drain_limit)
+                return 0
+            if options.logs:
+                pool.logs(list(hosts))
+                return 0
+            if options.check:
+                pool.check_start(hosts)
+                return 0
+
+            pool.start(hosts)
+            if options.command:
+                return job_runner.run(options.command, job_runner.environment(pool.info, dict(os.environ)), ending)
             if options.show_stats:
                 screen.show(pool, ending)
             else:
-                print(f"Started coaster service: {pool.url}", flush=True)
-                pool.watch(ending)
-        return ending.status
+                announce(pool, options.json, progress)
+                if pool.kept:
+                    pool.watch()
+            return ending.status or (SOME_FAILED if pool.failed and options.detach else 0)
     except Failure as failure:
         progress.error(failure)
         return failure.status
+
+
+def announce(pool: Pool, as_json: bool, progress: Progress) -> None:
+    """The result on standard output; what to do with it on standard error."""
+    print(report.as_json(pool.name, pool.info) if as_json else f"Started coaster service: {pool.url}", flush=True)
+    progress.say(f"cog-job-submit is in {pool.info['bin_dir']}")
 
 
 if __name__ == "__main__":

@@ -5,43 +5,81 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 from pathlib import Path
+
+from . import version
 
 EXAMPLES = """\
 examples:
-  start_pool.py user@1.0.0.1 user@1.0.0.2     a worker on each host, a coaster service here
-  start_pool.py --show-stats localhost        the same on this machine, with a live screen
-  start_pool.py --swift-bin-dir ~/swift/bin user@1.0.0.1
-                                              with the programs of a Swift/K distribution
-
-The pool lives until Ctrl-C, SIGTERM or SIGHUP. Hosts are reached with `ssh` as you have set it up.
+  start_pool.py user@1.0.0.1 user@1.0.0.2        a worker on each host; Ctrl-C stops the pool
+  start_pool.py --show-stats 'node[01-40]*16'    40 hosts with 16 slots each, and a live screen
+  start_pool.py --detach --hosts-file hosts.txt  returns when the pool is ready; later: --status, --stop
+  start_pool.py user@1.0.0.1 -- jetstream run …  runs the command on the pool, then stops it
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """All options, with their help."""
     top = argparse.ArgumentParser(
-        prog="start_pool.py", description="Start a pool of coaster workers on ssh hosts and the coaster service that hands them jobs.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="start_pool.py", usage="%(prog)s [OPTION…] user@host… [-- COMMAND…]",
+        description="Start a pool of coaster workers on ssh hosts and the coaster service that hands them jobs.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )
-    top.add_argument("fqdns", nargs="*", metavar="user@host", help="a host of the pool; localhost needs no ssh")
-    top.add_argument("--show-stats", action="store_true", help="show a live screen instead of the line with the URL")
-    top.add_argument("--swift-bin-dir", type=_directory, metavar="DIR", help="bin directory of a Swift/K distribution to run")
-    top.add_argument("--name", default="default", help="name of the pool (default: %(default)s)")
-    top.add_argument("--port", type=_port, default=4050, help="port for clients, 0 for any (default: %(default)s)")
-    top.add_argument("--worker-port", type=_port, default=4051, help="port for workers, 0 for any (default: %(default)s)")
-    top.add_argument("--route", choices=("auto", "direct", "tunnel"), default="auto",
-                     help="how workers reach the service; auto: through ssh unless the host is on a trusted network")
-    top.add_argument("--trust", action="append", default=[], metavar="NETWORK", help="a network without need of tunnels, as 10.0.0.0/8")
+    add = top.add_argument_group("the pool").add_argument
+    add("fqdns", nargs="*", metavar="user@host", help="user@host:port, ssh alias, node[01-40], host*8 (slots), localhost")
+    add("--hosts-file", action="append", default=[], metavar="FILE", help="more hosts, one a line; - is standard input")
+    add("-i", "--inventory", action="append", default=[], metavar="FILE", help="an Ansible inventory with more hosts")
+    add("--name", default="default", help="name of the pool (%(default)s)")
+    add("--swift-bin-dir", type=_directory, metavar="DIR", help="bin directory of a Swift/K distribution to run")
+    add("--min-workers", type=_count, default=1, metavar="N", help="fewer workers are an error (1)")
+    add("--require-all", action="store_true", help="any host without a worker is an error")
+    add("--restart", action="store_true", help="also renew workers that run with other slots or another version")
+    add("--check", action="store_true", help="say what would be done; contact hosts but change nothing")
+    add = top.add_argument_group("the network").add_argument
+    add("--route", choices=("auto", "direct", "tunnel"), default="auto", help="how workers reach the service (auto: through ssh)")
+    add("--trust", action="append", default=[], metavar="NETWORK", help="a network whose hosts need no tunnel: 10.0.0.0/8")
+    add("--listen", default="127.0.0.1", metavar="ADDRESS", help="address for clients (%(default)s)")
+    add("--port", type=_port, default=4050, help="port for clients, 0 for any (%(default)s)")
+    add("--worker-port", type=_port, default=4051, metavar="PORT", help="port for workers, 0 for any (%(default)s)")
+    add("--accept-new-host-keys", action="store_true", help="take host keys that are not known yet; changed ones never")
+    add("--connect-limit", type=_seconds, default=10, metavar="S", help="seconds until a host must answer (%(default)s)")
+    add = top.add_argument_group("what is shown").add_argument
+    add("--show-stats", action="store_true", help="show a live screen in place of the line with the URL")
+    add("--jetstream-config", nargs="?", const="~/.config/jetstream/config.yaml", metavar="FILE",
+        help="write the pool into Jetstream's configuration (%(const)s)")
+    add("--json", action="store_true", help="say the result as one JSON object")
+    add("-q", "--quiet", action="store_true", help="say nothing but the result and errors")
+    add("--version", action="version", version=f"start_pool.py {version.VERSION}")
+    add = top.add_argument_group("in place of waiting until Ctrl-C").add_mutually_exclusive_group().add_argument
+    add("--detach", action="store_true", help="return when the pool is ready; it lives until --stop")
+    add("--status", action="store_true", help="show the pool")
+    add("--stop", action="store_true", help="stop the pool, also after a start that was cut off")
+    add("--remove", action="store_true", help="take the hosts out of the pool when their jobs have ended")
+    add("--logs", action="store_true", help="show the end of the hosts' logs")
+    top.add_argument("--keep", action="store_true", help="with --stop: keep the logs on the hosts and here")
+    top.add_argument("--drain-limit", type=_seconds, default=60, metavar="S", help="with --remove: seconds for running jobs (%(default)s)")
     return top
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options. Ends the program with status 2 and a sentence when they cannot be understood."""
+    """The options; ``command`` has the words after ``--``. Ends the program with status 2 and a sentence on bad ones."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command: list[str] = []
+    if "--" in words:
+        cut = words.index("--")
+        words, command = words[:cut], words[cut + 1:]
+        if not command:
+            parser().error("name a command after --")
     top = parser()
-    options = top.parse_args(arguments)
-    if not options.fqdns:
+    options = top.parse_args(words)
+    options.command = command
+    named = options.fqdns or options.hosts_file or options.inventory
+    if not named and not (options.status or options.stop):
         top.error("name at least one host, as user@host, an ssh alias, or localhost")
+    if command and (options.detach or options.status or options.stop or options.remove or options.logs or options.show_stats):
+        top.error("a command after -- goes with none of --detach, --status, --stop, --remove, --logs and --show-stats")
     return options
 
 
@@ -54,6 +92,18 @@ def _directory(text: str) -> str:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: give a number from 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of workers: give 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds: give 1 or more")
     return int(text)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -23,6 +24,7 @@ class Ending:
         self.event = threading.Event()
         self.on_signal: Callable[[], None] | None = None
         self.status = 0
+        self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Ending:
@@ -37,9 +39,14 @@ class Ending:
         """Whether a signal came, after at most ``seconds``."""
         return self.event.wait(seconds)
 
+    def seconds(self) -> float:
+        """Seconds since the first signal, 0 when none came."""
+        return time.monotonic() - self._since if self.event.is_set() else 0.0
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.status = self.status or 128 + number
+        self._since = self._since or time.monotonic()
         self.event.set()
         if self.on_signal is not None:
             self.on_signal()

@@ -7,6 +7,7 @@ from __future__ import annotations
 USAGE = 2
 NO_SERVICE = 3
 NO_WORKERS = 4
+SOME_FAILED = 5
 
 
 class Failure(Exception):

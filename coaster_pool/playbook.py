@@ -32,16 +32,20 @@ class Outcome(NamedTuple):
 
 
 KINDS = {"runner_on_ok": "ok", "runner_on_failed": "failed", "runner_on_unreachable": "unreachable"}
-SSH_OPTIONS = "-o BatchMode=yes -o StrictHostKeyChecking=yes"
-"""Nothing is ever asked, and host keys are checked."""
 
 
-def environment(collections: Path, hosts: int, user: dict[str, str]) -> dict[str, str]:
-    """Variables for ansible-playbook on top of the ``user``'s."""
+def ssh_options(accept_new: bool) -> str:
+    """Nothing is ever asked, and host keys are checked; ``accept_new``: keys that are not known yet are taken."""
+    return f"-o BatchMode=yes -o StrictHostKeyChecking={'accept-new' if accept_new else 'yes'}"
+
+
+def environment(collections: Path, hosts: int, user: dict[str, str], connect_limit: int = 10) -> dict[str, str]:
+    """Variables for ansible-playbook on top of the ``user``'s. ``connect_limit``: seconds until a host must answer."""
     collections_path = [str(collections)] + [user[name] for name in ("ANSIBLE_COLLECTIONS_PATH",) if user.get(name)]
     settings = {
         "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(collections_path),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
+        "ANSIBLE_TIMEOUT": str(connect_limit),
         "ANSIBLE_FORKS": user.get("ANSIBLE_FORKS", str(max(1, min(hosts, MAX_FORKS)))),
         "ANSIBLE_LOCALHOST_WARNING": "False",
         "ANSIBLE_RETRY_FILES_ENABLED": "False",
@@ -60,11 +64,12 @@ def _anybody_can_write(folder: str) -> bool:
 
 def run(
     name: str, inventory: dict[str, Any], variables: dict[str, Any], collections: Path, ending: Ending | None,
-    on_outcome: Callable[[Outcome], None],
+    on_outcome: Callable[[Outcome], None], connect_limit: int = 10, check: bool = False,
 ) -> int | None:
     """Run the playbook ``coasters.pool.NAME``; returns ansible-playbook's exit status, None when a signal ended it.
 
-    ``on_outcome`` hears of each task as it ends. A signal in ``ending`` interrupts the run.
+    ``on_outcome`` hears of each task as it ends. A signal in ``ending`` interrupts the run. ``connect_limit``: seconds
+    until a host must answer. ``check``: change nothing.
     """
     import ansible_runner  # takes a third of a second, which bad input need not wait for
 
@@ -94,7 +99,8 @@ def run(
         with tempfile.TemporaryDirectory(prefix="coasters-") as private:
             result = ansible_runner.run(
                 private_data_dir=private, playbook=f"coasters.pool.{name}", inventory=inventory, extravars=variables,
-                envvars=environment(collections, len(inventory["all"]["hosts"]), dict(os.environ)),
+                envvars=environment(collections, len(inventory["all"]["hosts"]), dict(os.environ), connect_limit),
+                cmdline="--check" if check else None,
                 settings={"pexpect_timeout": 1, "suppress_ansible_output": True}, quiet=True, event_handler=handle,
                 cancel_callback=cancelled,
             )

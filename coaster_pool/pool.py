@@ -1,41 +1,59 @@
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pool as the wrapper sees it: started, watched and stopped through the collection's playbooks."""
+"""A pool as the wrapper sees it: started or joined by new hosts, watched, and stopped, through the collection's playbooks."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import collection, hosts, playbook
+from . import collection, members, playbook
 from .end import Ending
-from .failure import NO_SERVICE, NO_WORKERS, Failure
+from .failure import NO_SERVICE, NO_WORKERS, USAGE, Failure
 from .progress import Progress
 
 SERVICE = "coasters.pool.coaster_service"
 READY = "coasters.pool.coaster_service_info"
 WORKER = "coasters.pool.swift_worker"
+LOG = "coasters.pool.swift_worker_info"
+
+STOPPED_WITHIN = 3.0
+"""Seconds after the end of the keeper in which a stop on purpose has removed the pool's folder."""
+DRAIN_LIMIT = 60.0
+"""Seconds that the running jobs of a host that is removed may take, unless told otherwise."""
 
 
 class Pool:
-    """A context: leaving it stops the pool. ``url`` is the coaster service URL once start() has returned."""
+    """A context. A pool that start() began in this process is stopped when the context is left, unless it is detached.
 
-    def __init__(self, wanted: list[hosts.Host], options: argparse.Namespace, progress: Progress, ending: Ending) -> None:
-        self.hosts = wanted
+    ``url`` is the coaster service URL once start() has returned; ``failed`` has the hosts without a worker, and why.
+    """
+
+    def __init__(self, options: argparse.Namespace, progress: Progress, ending: Ending) -> None:
+        self.name: str = options.name
         self.options = options
         self.progress = progress
         self.ending = ending
         self.info: dict[str, Any] = {}
         self.workers: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, str] = {}
+        self.kept = False
         self._service_error: Failure | None = None
-        self._touched = False
         self._scratch = tempfile.TemporaryDirectory(prefix="coasters-")
         self.collections = collection.importable(Path(self._scratch.name))
+        from ansible_collections.coasters.pool.plugins.module_utils import launcher, pool_info, state, statistics
+
+        self._launcher, self._pool_info, self._state, self._statistics = launcher, pool_info, state, statistics
+        try:
+            state.check_name(self.name)
+        except state.StateError as error:
+            raise Failure(USAGE, str(error)) from error
 
     @property
     def url(self) -> str:
@@ -47,58 +65,156 @@ class Pool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            if self._touched:
+            if self.kept:
                 self.stop()
         finally:
             self._scratch.cleanup()
 
-    def start(self) -> None:
-        """Start the service here and a worker on every host. Raises Failure when there is no service or no worker."""
-        self._touched = True
-        self._run("start_pool", self._heard_at_start, self.ending)
+    def status(self) -> dict[str, Any] | None:
+        """What the running pool's service says (pool_info.wait), None when the pool does not run. Raises Failure."""
+        if self._launcher.running(self.name) is None:
+            return None
+        try:
+            known: dict[str, Any] = self._pool_info.wait(self.name)
+        except (self._launcher.LaunchError, self._statistics.StatisticsError) as error:
+            raise Failure(NO_SERVICE, str(error)) from error
+        return dict(known, members=sorted(members.load(self.name)))
+
+    def start(self, hosts: dict[str, dict[str, Any]]) -> None:
+        """Make the pool run with a worker on every host (name to variables); hosts that have theirs are not contacted.
+
+        Raises Failure when there is no service, or when fewer workers than wanted could be started.
+        """
+        running = self.status()
+        there = {worker["name"]: worker for worker in running["workers"]} if running else {}
+        wanted = {name: variables for name, variables in hosts.items() if name not in there or self.options.restart}
+        if running:
+            self.info = running
+            self._say_differences(hosts, there)
+        else:
+            self.kept = True
+            self._state.make_folder(self._state.folder(self.name))
+        members.save(self.name, {**members.load(self.name), **hosts})
+        if wanted:
+            self._run("start_pool", wanted, self._heard_at_start, self.ending)
+            self._check_start(wanted)
+        elif running:
+            self.progress.say(f"pool {self.name!r} runs already with a worker on every host: nothing to do")
+        if not self.kept:
+            self.progress.say("the pool stays with whoever started it")
+        self.kept = self.kept and not self.options.detach
+
+    def watch(self) -> None:
+        """Return when a signal ends the pool, or somebody stopped it. Raises Failure when its service is gone for good."""
+        while not self.ending.wait(1.0):
+            if not self.check():
+                return
+
+    def check(self) -> bool:
+        """Whether the pool still runs; False when it was stopped on purpose. Raises Failure when its keeper is gone."""
+        if self._launcher.running(self.name) is not None or self.ending.event.is_set():
+            return True
+        until = time.monotonic() + STOPPED_WITHIN
+        while time.monotonic() < until:
+            if not members.load(self.name):
+                self.kept = False
+                self.progress.say("the pool was stopped")
+                return False
+            time.sleep(0.1)
+        raise Failure(NO_SERVICE, "the coaster service has ended: see its log, and start the pool again")
+
+    def stop(self, keep_logs: bool = False) -> None:
+        """End the workers and the service, and remove what was put on the hosts; safe at any moment."""
+        hosts = members.load(self.name)
+        if not hosts and self._launcher.running(self.name) is None:
+            self.progress.say(f"there is no pool named {self.name!r}: nothing to stop")
+            return
+        self.progress.say("stopping the pool")
+        variables = {"coaster_service_keep_logs": keep_logs, "swift_worker_keep_logs": keep_logs}
+        self._run("stop_pool", hosts, self._heard_at_stop, None, variables)
+        try:
+            self._launcher.stop(self.name, keep_logs)
+        except (self._launcher.LaunchError, self._state.StateError) as error:
+            raise Failure(NO_SERVICE, str(error)) from error
+
+    def remove(self, names: list[str], limit: float = DRAIN_LIMIT) -> None:
+        """Take hosts out of the pool: no new jobs for them, then, when they are idle or after ``limit`` s, the end."""
+        leaving = self._members(names)
+        self._state.forget_blocks(self.name, names)
+        until = time.monotonic() + limit
+        while time.monotonic() < until and not self.ending.wait(0.2):
+            running = self.status()
+            if not running or not any(worker["name"] in names and worker["busy"] for worker in running["workers"]):
+                break
+        else:
+            self.progress.say(f"jobs still run there after {limit:g} s: ending them")
+        self._run("stop_pool", leaving, self._heard_at_stop, None, {"pool_client": "none"})
+        members.save(self.name, {name: kept for name, kept in members.load(self.name).items() if name not in leaving})
+
+    def logs(self, names: list[str]) -> None:
+        """Print the end of the hosts' logs. Raises Failure when one of them is no host of the pool."""
+        self._run("pool_logs", self._members(names), self._heard_log, None)
+
+    def check_start(self, hosts: dict[str, dict[str, Any]]) -> None:
+        """Say what start() would do; hosts are contacted and nothing is changed."""
+        running = self.status()
+        there = {worker["name"] for worker in running["workers"]} if running else set()
+        for name in sorted(there & set(hosts)):
+            self.progress.host(name, "has its worker")
+        missing = {name: hosts[name] for name in hosts if name not in there}
+        if missing:
+            self._run("start_pool", missing, self._heard_at_check, self.ending, check=True)
+
+    def _members(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        known = members.load(self.name)
+        for name in names:
+            if name not in known:
+                raise Failure(USAGE, f"{name} is no host of pool {self.name!r}: it has {', '.join(sorted(known)) or 'none'}")
+        return {name: known[name] for name in names}
+
+    def _check_start(self, wanted: dict[str, dict[str, Any]]) -> None:
         if self.ending.event.is_set():
             raise Failure(self.ending.status, "interrupted while the pool was starting")
         if self._service_error is not None:
             raise self._service_error
         for name in self.info.get("missing", ()):
             if name not in self.failed:
-                self._fail(name, "its worker did not register with the coaster service: check that the host can reach "
-                           f"{' or '.join(self.workers.get(name, {}).get('urls', ()))}")
-        if not self.info.get("workers"):
+                urls = " or ".join(self.workers.get(name, {}).get("urls", ()))
+                self._fail(name, f"its worker did not register with the coaster service: check that the host can reach {urls}")
+        needed = len(wanted) if self.options.require_all else self.options.min_workers
+        there = len(self.info.get("workers") or ())
+        if there == 0:
             raise Failure(NO_WORKERS, "no worker could be started")
+        if there < needed or (self.options.require_all and self.failed):
+            raise Failure(NO_WORKERS, f"only {there} of the {needed} workers that are needed could be started")
 
-    def watch(self, ending: Ending) -> None:
-        """Return when a signal ends the pool. Raises Failure when its service is gone for good."""
-        while not ending.wait(1.0):
-            self.check()
+    def _say_differences(self, hosts: dict[str, dict[str, Any]], there: dict[str, dict[str, Any]]) -> None:
+        for name, variables in hosts.items():
+            slots = variables.get("swift_worker_slots")
+            if name in there and slots and slots != there[name]["slots"] and not self.options.restart:
+                self.progress.host(name, f"runs with {there[name]['slots']} slots, not {slots}; --restart ends its jobs and changes it")
 
-    def check(self) -> None:
-        """Raises Failure when the pool's keeper is gone."""
-        from ansible_collections.coasters.pool.plugins.module_utils import launcher
-
-        if launcher.running(self.options.name) is None and not self.ending.event.is_set():
-            raise Failure(NO_SERVICE, "the coaster service has ended: see its log, and start the pool again")
-
-    def stop(self) -> None:
-        """End the workers and the service, and remove what was put on the hosts."""
-        self.progress.say("stopping the pool")
-        self._run("stop_pool", self._heard_at_stop, None)
-
-    def _run(self, name: str, heard: Any, ending: Ending | None) -> None:
-        pool = self.options.name
+    def _run(
+        self, name: str, hosts: dict[str, dict[str, Any]], heard: Callable[[playbook.Outcome], None], ending: Ending | None,
+        more: dict[str, Any] | None = None, check: bool = False,
+    ) -> None:
         variables = {
-            "coaster_service_pool": pool,
-            "swift_worker_pool": pool,
+            "coaster_service_pool": self.name,
+            "swift_worker_pool": self.name,
             "coaster_service_engine": "swift" if self.options.swift_bin_dir else "auto",
             "coaster_service_bin_dir": self.options.swift_bin_dir or "",
+            "coaster_service_listen": self.options.listen,
             "coaster_service_port": self.options.port,
             "coaster_service_worker_port": self.options.worker_port,
-            "coaster_service_owner": os.getpid(),
+            "coaster_service_owner": 0 if self.options.detach else os.getpid(),
             "swift_worker_route": self.options.route,
             "swift_worker_trust": self.options.trust,
+            "swift_worker_restart": self.options.restart,
+            **(more or {}),
         }
-        inventory = hosts.inventory(self.hosts, {"ansible_ssh_extra_args": playbook.SSH_OPTIONS})
-        playbook.run(name, inventory, variables, self.collections, ending, heard)
+        ssh = playbook.ssh_options(self.options.accept_new_host_keys)
+        inventory = {"all": {"hosts": hosts, "vars": {"ansible_ssh_extra_args": ssh}}}
+        playbook.run(name, inventory, variables, self.collections, ending, heard, self.options.connect_limit, check)
 
     def _heard_at_start(self, outcome: playbook.Outcome) -> None:
         result = outcome.result
@@ -113,10 +229,29 @@ class Pool:
             if outcome.kind != "ok" and not result.get("workers"):
                 self._service_error = Failure(NO_SERVICE, str(result.get("msg")), [str(line) for line in result.get("log", ())])
 
+    def _heard_at_check(self, outcome: playbook.Outcome) -> None:
+        result = outcome.result
+        if outcome.kind != "ok":
+            if outcome.action in (WORKER, SERVICE):
+                self._fail(outcome.host, str(result.get("msg", "failed")))
+        elif outcome.action == WORKER:
+            self.progress.host(outcome.host, f"would start a worker with {result['slots']} slots" if result["changed"] else "has its worker")
+        elif outcome.action == SERVICE and result["changed"]:
+            self.progress.say(f"would start a coaster service ({result['engine']} engine) at port {self.options.port}")
+
+    def _heard_log(self, outcome: playbook.Outcome) -> None:
+        if outcome.action == LOG:
+            if outcome.kind == "ok":
+                print(f"== {outcome.host} ==", *outcome.result["log"], sep="\n", flush=True)
+            else:
+                self._fail(outcome.host, str(outcome.result.get("msg", "failed")))
+
     def _heard_at_stop(self, outcome: playbook.Outcome) -> None:
         if outcome.kind != "ok" and outcome.host not in self.failed:
-            self.progress.host(outcome.host, f"not stopped: {outcome.result.get('msg', 'failed')}")
+            self.progress.trouble(outcome.host, f"not stopped: {outcome.result.get('msg', 'failed')}")
 
     def _fail(self, host: str, reason: str) -> None:
-        self.failed[host] = reason
-        self.progress.host(host, f"failed: {reason}")
+        from ansible_collections.coasters.pool.plugins.module_utils.text import printable
+
+        self.failed[host] = printable(reason)
+        self.progress.trouble(host, f"failed: {self.failed[host]}")

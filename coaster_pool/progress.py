@@ -11,22 +11,31 @@ from .failure import Failure
 
 
 class Progress:
-    """Writes plain lines to a stream."""
+    """Writes plain lines to a stream; when ``quiet`` only errors."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, quiet: bool = False) -> None:
         self.stream = stream
+        self.quiet = quiet
 
     def say(self, text: str) -> None:
         """A line. Nobody may be there any more to read it; the pool is ended all the same."""
-        with contextlib.suppress(OSError):
-            print(text, file=self.stream, flush=True)
+        if not self.quiet:
+            self._write(text)
 
     def host(self, name: str, text: str) -> None:
-        """A line about a host."""
+        """A line about a host that is well."""
         self.say(f"{name}: {text}")
+
+    def trouble(self, name: str, text: str) -> None:
+        """A line about a host that is not; said also when quiet."""
+        self._write(f"{name}: {text}")
 
     def error(self, failure: Failure) -> None:
         """Why the program ends."""
         for line in failure.details:
-            self.say(f"  {line}")
-        self.say(f"start_pool.py: {failure}")
+            self._write(f"  {line}")
+        self._write(f"start_pool.py: {failure}")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            print(text, file=self.stream, flush=True)

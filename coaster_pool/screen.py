@@ -46,7 +46,8 @@ def show(pool: Pool, ending: Ending) -> None:
                 console.print(picture)
             if ending.wait(REFRESH):
                 return
-            pool.check()
+            if not pool.check():
+                return
 
 
 def draw(url: str, now: Statistics | None, failed: dict[str, str], trouble: str = "") -> RenderableType:
@@ -76,7 +77,7 @@ def draw(url: str, now: Statistics | None, failed: dict[str, str], trouble: str 
 
 def _section(title: str, *columns: str) -> Table:
     table = Table(box=None, header_style="bold reverse", expand=True, pad_edge=True)
-    table.add_column(title, ratio=2, no_wrap=not columns[:1] == ("",))
+    table.add_column(title, ratio=2, no_wrap=columns[:1] != ("",))
     for column in columns:
         table.add_column(column, ratio=3 if column == "" else 1)
     return table

@@ -8,84 +8,71 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.common.text.converters import to_text
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.coasters.pool.plugins.module_utils import state, tunnels
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
-from ansible_collections.coasters.pool.plugins.module_utils.text import printable
-from ansible_collections.coasters.pool.plugins.plugin_utils import causes, exchange, routes
-
-VERBS = {"started": "start", "stopped": "stop"}
+from ansible_collections.coasters.pool.plugins.plugin_utils import exchange, routes
+from ansible_collections.coasters.pool.plugins.plugin_utils.host_action import HostAction, HostFailure
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(HostAction):
     """Installs, checks, launches or ends the worker of one host."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _requires_connection = True
+    SPEC = {
+        "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+        "pool": {"type": "str", "default": "default"},
+        "engine": {"type": "str", "choices": ["builtin", "swift"], "default": "builtin"},
+        "bin_dir": {"type": "path"},
+        "urls": {"type": "list", "elements": "str", "default": []},
+        "port": {"type": "int", "default": 4051},
+        "route": {"type": "str", "choices": ["auto", "direct", "tunnel"], "default": "auto"},
+        "trust": {"type": "list", "elements": "str", "default": []},
+        "slots": {"type": "int"},
+        "block": {"type": "str", "no_log": True},
+        "interpreter": {"type": "str"},
+        "time_limit": {"type": "int", "default": 60},
+        "restart": {"type": "bool", "default": False},
+        "keep_logs": {"type": "bool", "default": False},
+    }
 
-    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The result of the exchange, as the module's documentation says."""
-        del tmp
-        result: dict[str, Any] = super().run(None, task_vars)
-        _, wanted = self.validate_argument_spec(
-            argument_spec={
-                "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
-                "pool": {"type": "str", "default": "default"},
-                "engine": {"type": "str", "choices": ["builtin", "swift"], "default": "builtin"},
-                "bin_dir": {"type": "path"},
-                "urls": {"type": "list", "elements": "str", "default": []},
-                "port": {"type": "int", "default": 4051},
-                "route": {"type": "str", "choices": ["auto", "direct", "tunnel"], "default": "auto"},
-                "trust": {"type": "list", "elements": "str", "default": []},
-                "slots": {"type": "int"},
-                "block": {"type": "str", "no_log": True},
-                "interpreter": {"type": "str"},
-                "time_limit": {"type": "int", "default": 60},
-                "restart": {"type": "bool", "default": False},
-                "keep_logs": {"type": "bool", "default": False},
-            }
-        )
-        host = (task_vars or {}).get("inventory_hostname", "")
-        try:
-            verb = VERBS[wanted["state"]]
+    def work(self, wanted: dict[str, Any], host: str) -> dict[str, Any]:
+        """Start or stop."""
+        if wanted["state"] == "stopped":
             if self._task.check_mode:
-                if verb == "stop":
-                    return dict(result, changed=self._exchange("status", wanted, {}).get("slots", "") != "")
-                verb = "check"
-            if verb == "stop":
-                values = self._exchange(verb, wanted, {"keep_logs": _yes(wanted["keep_logs"])})
-            else:
-                route = self._route(wanted)
-                settings, program = self._settings(wanted, host, self._urls(wanted, host, route)), self._program(wanted)
-                values = self._exchange(verb, wanted, settings, program)
-                if values.get("cause") == "callback" and wanted["route"] == "auto" and verb == "start":
-                    route = "tunnel"
-                    settings["urls"] = ",".join(self._urls(wanted, host, route))
-                    result["fallback"] = values["error"]
-                    values = self._exchange(verb, wanted, settings, program)
-                result["route"] = route
-        except (exchange.ExchangeError, state.StateError) as error:
-            raise AnsibleActionFail(str(error)) from error
-        except AnsibleConnectionFailure as error:
-            cause = causes.of(str(error))
-            return dict(result, unreachable=True, cause=cause.name, msg=cause.sentence)
-        if "error" in values:
-            return dict(result, failed=True, cause=values.get("cause", "host"), msg=values["error"])
-        result["changed"] = values.get("changed") == "yes"
-        if verb != "stop":
-            result.update(
-                hostname=values.get("hostname", ""),
-                slots=_number(values.get("slots")),
-                pid=_number(values.get("running")),
-                interpreter=values.get("interpreter", ""),
-                urls=values.get("urls", "").split(","),
-                pending=values.get("pending", "").split(),
-            )
-        return result
+                values, _ = self.exchange("status", wanted["pool"], {})
+                return {"changed": bool(values.get("slots"))}
+            values, _ = self.exchange("stop", wanted["pool"], {"keep_logs": _yes(wanted["keep_logs"])})
+            return {"changed": values.get("changed") == "yes"}
+        return self._start(wanted, host)
+
+    def _start(self, wanted: dict[str, Any], host: str) -> dict[str, Any]:
+        verb = "check" if self._task.check_mode else "start"
+        program = self._program(wanted)
+        route = self._route(wanted)
+        settings = self._settings(wanted, host, self._urls(wanted, host, route))
+        result: dict[str, Any] = {}
+        try:
+            values, _ = self.exchange(verb, wanted["pool"], settings, program)
+        except HostFailure as failure:
+            if failure.cause != "callback" or wanted["route"] != "auto":
+                raise
+            route = "tunnel"
+            result["fallback"] = str(failure)
+            settings["urls"] = exchange.check_urls(self._urls(wanted, host, route))
+            values, _ = self.exchange(verb, wanted["pool"], settings, program)
+        return dict(
+            result,
+            changed=values.get("changed") == "yes",
+            route=route,
+            hostname=values.get("hostname", ""),
+            slots=_number(values.get("slots")),
+            pid=_number(values.get("running")),
+            interpreter=values.get("interpreter", ""),
+            urls=values.get("urls", "").split(","),
+            pending=values.get("pending", "").split(),
+        )
 
     def _route(self, wanted: dict[str, Any]) -> str:
         """How the worker reaches the service: direct, tunnel, or local without any network. Raises ExchangeError."""
@@ -139,19 +126,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "time_limit": str(wanted["time_limit"]),
             "restart": _yes(wanted["restart"]),
         }
-
-    def _exchange(self, verb: str, wanted: dict[str, Any], settings: dict[str, str], program: bytes = b"") -> dict[str, str]:
-        pool = state.check_name(wanted["pool"])
-        done = self._low_level_execute_command(
-            exchange.command(verb, pool), in_data=exchange.standard_input(settings, program), sudoable=True
-        )
-        if done["rc"] == 255:
-            raise AnsibleConnectionFailure(done["stderr"])
-        try:
-            return exchange.answer(done["stdout"], verb)
-        except exchange.ExchangeError as error:
-            said = printable((done["stderr"].strip().splitlines() or [""])[-1])
-            raise exchange.ExchangeError(str(error) + (f" (it said: {said})" if said else "")) from error
 
 
 def _yes(value: bool) -> str:

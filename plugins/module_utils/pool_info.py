@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Dict, Sequence
 
 _PAUSE = 0.05
-KEPT = ("name", "engine", "url", "worker_url", "control_url", "ports", "since", "restarts")
+KEPT = ("name", "engine", "bin_dir", "url", "worker_url", "control_url", "ports", "since", "restarts")
 
 
 def wait(pool: str, names: "Sequence[str]" = (), limit: float = 0.0) -> "Dict[str, Any]":

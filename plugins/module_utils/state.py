@@ -104,6 +104,17 @@ def block_ids(pool: str, hosts: "Iterable[str]") -> "Dict[str, str]":
     return {host: known[host] for host in hosts}
 
 
+def forget_blocks(pool: str, hosts: "Iterable[str]") -> None:
+    """Take the hosts' block ids off the list: the service gives their workers no more jobs."""
+    path = folder(pool)
+    gone = set(hosts)
+    with open(os.path.join(path, "workers.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = read_workers(os.path.join(path, "workers"))
+        lines = "".join("%s %s\n" % (block, host) for host, block in known.items() if host not in gone)
+        write(os.path.join(path, "workers"), lines.encode())
+
+
 def read_workers(path: str) -> "Dict[str, str]":
     """Host name to block id, as a ``workers`` file has them; empty when there is none."""
     try:

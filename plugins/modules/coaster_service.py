@@ -180,7 +180,7 @@ def main() -> None:
     except state.StateError as error:
         module.fail_json(msg=str(error))
     settings = state.read_json(os.path.join(state.folder(pool), "keeper.json")) or {}
-    module.exit_json(bin_dir=settings.get("bin_dir"), folder=state.folder(pool), **result)
+    module.exit_json(**dict({"bin_dir": settings.get("bin_dir"), "folder": state.folder(pool)}, **result))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 
 PREFIX = "coasters:"
+LOG_PREFIX = "coasters>"
 
 _HERE = Path(__file__).parent / "host"
 _URL = re.compile(r"(?:https?|tcps?)://(?:@|[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\]):[0-9]{1,5}\Z")
@@ -75,3 +76,8 @@ def answer(output: str, verb: str) -> dict[str, str]:
     if values.get("end") != verb:
         raise ExchangeError("its shell gave no whole answer: check that `ssh HOST true` works and its login files print no errors")
     return values
+
+
+def log_lines(output: str) -> list[str]:
+    """The lines of the log in a host's answer, made printable()."""
+    return [printable(line[len(LOG_PREFIX):]) for line in output.splitlines() if line.startswith(LOG_PREFIX)]

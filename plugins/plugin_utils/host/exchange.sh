@@ -119,7 +119,7 @@ report() {
 # Take the new files from standard input; prints nothing. Leaves them in $new.
 receive() {
   { mkdir -p "$new" && chmod 700 "$base" "$new"; } 2>/dev/null || fail disk "the folder $base cannot be made: free space or mend its owner"
-  trap 'rm -rf "$new"' EXIT
+  trap 'rm -rf "$new"; rmdir "$base" 2>/dev/null' EXIT
   {
     head -c "$supervisor_size" >"$new/supervisor" && head -c "$program_size" >"$new/worker" &&
       printf '%s\n' "$block" >"$new/block" &&
@@ -243,8 +243,8 @@ case $verb in
     ;;
   log)
     read_settings
-    say log-follows "$dir/logs"
-    cat "$dir/logs/supervisor.log" "$dir"/logs/worker*.log 2>/dev/null | tail -n "$lines"
+    [ -d "$dir/logs" ] || fail log "this pool has no logs on this host"
+    cat "$dir/logs/supervisor.log" "$dir"/logs/worker*.log 2>/dev/null | tail -n "$lines" | sed 's/^/coasters>/'
     ;;
 esac
 say end "$verb"

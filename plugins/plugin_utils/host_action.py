@@ -1,0 +1,72 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the action plugins that talk to a worker host share: the exchange through Ansible's connection, and its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.coasters.pool.plugins.module_utils import state
+from ansible_collections.coasters.pool.plugins.module_utils.text import printable
+
+from . import causes, exchange
+
+
+class HostFailure(Exception):
+    """The host said why it cannot do what was asked; ``cause`` is the class of it."""
+
+    def __init__(self, cause: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.cause = cause
+
+
+class HostAction(ActionBase):  # type: ignore[misc]
+    """A subclass has SPEC (its arguments) and work()."""
+
+    TRANSFERS_FILES = False
+    SPEC: Mapping[str, Any] = {}
+    _supports_check_mode = True
+    _requires_connection = True
+
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The module's result; a host that cannot be reached, or cannot do it, gives a ``cause`` and a sentence."""
+        del tmp
+        result: dict[str, Any] = super().run(None, task_vars)
+        _, wanted = self.validate_argument_spec(argument_spec=dict(self.SPEC))
+        try:
+            return {**result, **self.work(wanted, (task_vars or {}).get("inventory_hostname", ""))}
+        except HostFailure as failure:
+            return dict(result, failed=True, cause=failure.cause, msg=str(failure))
+        except (exchange.ExchangeError, state.StateError) as error:
+            raise AnsibleActionFail(str(error)) from error
+        except AnsibleConnectionFailure as error:
+            cause = causes.of(str(error))
+            return dict(result, unreachable=True, cause=cause.name, msg=cause.sentence)
+
+    def work(self, wanted: dict[str, Any], host: str) -> dict[str, Any]:
+        """What is to be done with the validated arguments on the inventory's ``host``; its part of the result."""
+        raise NotImplementedError
+
+    def exchange(self, verb: str, pool: str, settings: Mapping[str, str], program: bytes = b"") -> tuple[dict[str, str], list[str]]:
+        """The values and the log lines of the host's answer.
+
+        Raises HostFailure when it names an error, ExchangeError, StateError on a bad pool name, AnsibleConnectionFailure.
+        """
+        done = self._low_level_execute_command(
+            exchange.command(verb, state.check_name(pool)), in_data=exchange.standard_input(settings, program), sudoable=True
+        )
+        if done["rc"] == 255:
+            raise AnsibleConnectionFailure(done["stderr"])
+        try:
+            values = exchange.answer(done["stdout"], verb)
+        except exchange.ExchangeError as error:
+            said = printable((done["stderr"].strip().splitlines() or [""])[-1])
+            raise exchange.ExchangeError(str(error) + (f" (it said: {said})" if said else "")) from error
+        if "error" in values:
+            raise HostFailure(values.get("cause", "host"), values["error"])
+        return values, exchange.log_lines(done["stdout"])
