@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker of this checkout; ``perl worker.pl`` runs it too, because perl starts what the first line names."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "plugins", "module_utils"))
+
+from coaster.worker_command import main  # noqa: E402
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine as files: the worker as one file for any host, and the three programs as a directory (Python 3.8 and later).
+
+Sources are read through the loader, because this package itself may have been imported from a zip file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pkgutil
+import shlex
+import sys
+import zipfile
+from typing import Dict, List
+
+WORKER_MODULES = (
+    "__init__", "channel", "connection", "frames", "jobs", "options", "processes", "run", "staging", "worker", "worker_command",
+)
+"""What the worker's program is made of."""
+
+PROGRAMS: Dict[str, str] = {
+    "coaster-service": "service_command", "worker.pl": "worker_command", "cog-job-submit": "submit_command",
+}
+"""The programs of an engine, each with the module that has its ``main(argv)``."""
+
+_TIME = (1980, 1, 1, 0, 0, 0)
+_MAX_SHEBANG = 127  # bytes that every kernel takes
+
+_MAIN = """\
+import sys
+
+from coaster.%s import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def worker_archive() -> bytes:
+    """The worker as one file: ``python3 [-IS] FILE [-c N] URLS BLOCKID LOGDIR`` with any Python from 3.6 on.
+
+    The bytes depend on the sources alone.
+    """
+    files = [("__main__.py", (_MAIN % "worker_command").encode())]
+    files += [("coaster/%s.py" % name, source(name)) for name in WORKER_MODULES]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for name, content in files:
+            entry = zipfile.ZipInfo(name, _TIME)
+            entry.create_system = 3
+            entry.external_attr = 0o644 << 16
+            packed.writestr(entry, content)
+    return archive.getvalue()
+
+
+def programs(directory: str, python: str) -> None:
+    """Write an engine's bin directory: the programs, run by the interpreter ``python``, and this package beside them.
+
+    Files that are there already are replaced one by one, so that programs which run are not disturbed. Raises OSError.
+    """
+    package = os.path.join(directory, "coaster")
+    os.makedirs(package, exist_ok=True)
+    for name in _modules():
+        _write(os.path.join(package, name + ".py"), source(name), 0o644)
+    for name, module in PROGRAMS.items():
+        _write(os.path.join(directory, name), _program(python, module), 0o755)
+
+
+def source(name: str) -> bytes:
+    """The source of a module of this package."""
+    content = pkgutil.get_data(__name__.rpartition(".")[0], name + ".py")
+    if content is None:
+        raise OSError("the source of %s cannot be read" % name)
+    return content
+
+
+def _modules() -> List[str]:
+    package = sys.modules[__name__.rpartition(".")[0]]
+    return ["__init__"] + [module.name for module in pkgutil.iter_modules(package.__path__)]
+
+
+def _program(python: str, module: str) -> bytes:
+    words = (python, "-IS")
+    shebang = "#!%s %s\n" % words
+    if len(os.fsencode(shebang)) > _MAX_SHEBANG or len(python.split()) != 1 or "perl" in python:
+        # /bin/sh reads a command, Python a string. Perl runs whatever #! names, unless that has "perl" in it.
+        shebang = "#!/bin/sh\n'''exec' %s %s \"$0\" \"$@\"\n' '''\n" % (shlex.quote(python), words[1])
+    where = "import os\nimport sys\n\nsys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))\n\n"
+    return os.fsencode(shebang + where) + (_MAIN % module).partition("\n\n")[2].encode()
+
+
+def _write(path: str, content: bytes, mode: int) -> None:
+    temporary = "%s.%d" % (path, os.getpid())
+    with open(temporary, "wb") as file:
+        file.write(content)
+    os.chmod(temporary, mode)
+    os.replace(temporary, path)

@@ -1,0 +1,183 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files on their way: what workers and submit clients read and write for staging (coaster-protocol 5). Python 3.6 and later.
+
+Paths are bytes, as the operating system has them.
+"""
+
+import contextlib
+import os
+import re
+import stat
+
+from .jobs import IF_PRESENT, ON_ERROR, ON_SUCCESS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import List, Sequence, Tuple
+
+FRAME = 65536
+"""Bytes in a data frame; Java peers use as many."""
+
+_WILDCARD = re.compile(r"([*?])")
+
+
+class FileError(Exception):
+    """A file cannot be carried; the text names it and says why."""
+
+
+class Outgoing:
+    """A file to be sent: ``size`` bytes, of which ``left`` have not been read yet. Raises FileError."""
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+        try:
+            # Not blocking, because opening a named pipe would wait for its writer.
+            self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise FileError(because(path, error)) from error
+        found = os.fstat(self._file)
+        if not stat.S_ISREG(found.st_mode):
+            self.close()
+            raise FileError(text(path) + " (Is not a regular file)")
+        self.size = self.left = found.st_size
+
+    def read(self) -> bytes:
+        """The next piece, of at most FRAME bytes. Raises FileError, also when the file has become shorter."""
+        try:
+            data = os.read(self._file, min(FRAME, self.left))
+        except OSError as error:
+            raise FileError(because(self._path, error)) from error
+        if not data and self.left:
+            raise FileError(text(self._path) + " (Became shorter while it was sent)")
+        self.left -= len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file; it is of no use after this."""
+        os.close(self._file)
+
+
+class Incoming:
+    """A file of ``size`` bytes that arrives piece by piece; it stands under its name only when whole, and its folder is made.
+
+    Devices and the like are written in place. All methods but discard() raise FileError, after which only that is allowed.
+    """
+
+    def __init__(self, path: bytes, size: int) -> None:
+        self._path, self._size = path, size
+        self._written = 0
+        self._temporary = b""
+        self._file = -1
+        try:
+            self._open(os.path.realpath(path))
+        except OSError as error:
+            self.discard()
+            raise FileError(because(path, error)) from error
+
+    def _open(self, path: bytes) -> None:
+        self._target = path
+        folder, name = os.path.split(path)
+        mode = None
+        try:
+            found = os.stat(path)
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(21, "Is a directory")
+            if not stat.S_ISREG(found.st_mode):
+                self._file = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                return
+            mode = stat.S_IMODE(found.st_mode)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+        self._temporary = os.path.join(folder, b".%s.%d.%s" % (name[:200], os.getpid(), os.urandom(4).hex().encode()))
+        self._file = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        if mode is not None:
+            os.fchmod(self._file, mode)
+
+    def write(self, data: bytes) -> None:
+        """The next piece."""
+        self._written += len(data)
+        try:
+            while data:
+                data = data[os.write(self._file, data):]
+        except OSError as error:
+            raise FileError(because(self._path, error)) from error
+
+    def finish(self) -> None:
+        """All pieces have come: the file stands under its name."""
+        if self._written != self._size:
+            raise FileError("File size mismatch. Expected %d bytes, got %d" % (self._size, self._written))
+        try:
+            file, self._file = self._file, -1
+            os.close(file)
+            if self._temporary:
+                os.rename(self._temporary, self._target)
+                self._temporary = b""
+        except OSError as error:
+            raise FileError(because(self._path, error)) from error
+
+    def discard(self) -> None:
+        """Leave nothing of what has come; without effect on a file that was finished."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        if self._temporary:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+            self._temporary = b""
+
+
+def skipped(mode: int, present: bool, failed: bool) -> bool:
+    """Whether a stage-out with this mode does not take place: any condition that is set and does not hold prevents it.
+
+    ``present``: the file exists; ``failed``: the job ended with an exit code other than 0 (coaster-protocol 5.5).
+    """
+    return bool(mode & IF_PRESENT and not present or mode & ON_ERROR and not failed or mode & ON_SUCCESS and failed)
+
+
+def expand(source: bytes, destination: str) -> "List[Tuple[bytes, str]]":
+    """The files that a stage-out source with ``*`` or ``?`` in its last step stands for, in order, each with its destination,
+    where wildcards are replaced one after another by what the source's matched (coaster-protocol 5.5).
+
+    A source without wildcards stands for itself, whether it exists or not.
+    """
+    folder, name = os.path.split(source)
+    if not _WILDCARD.search(text(name)):
+        return [(source, destination)]
+    pattern = re.compile("".join(_matching(part) for part in _WILDCARD.split(text(name))) + r"\Z", re.S)
+    try:
+        present = sorted(os.listdir(folder or b"."))
+    except OSError:
+        present = []
+    found = []
+    for candidate in present:
+        match = pattern.match(text(candidate))
+        if match is not None and (candidate[:1] != b"." or name[:1] == b"."):
+            found.append((os.path.join(folder, candidate), _fill(destination, match.groups())))
+    return found
+
+
+def _fill(destination: str, matched: "Sequence[str]") -> str:
+    parts = _WILDCARD.split(destination)
+    parts[1:2 * len(matched):2] = matched[:len(parts) // 2]
+    return "".join(parts)
+
+
+def _matching(part: str) -> str:
+    return {"*": "(.*)", "?": "(.)"}.get(part) or re.escape(part)
+
+
+def native(words: str) -> bytes:
+    """Protocol text as the bytes that were sent."""
+    return words.encode("utf-8", "surrogateescape")
+
+
+def text(path: bytes) -> str:
+    """Bytes as protocol text; the inverse of native()."""
+    return path.decode("utf-8", "surrogateescape")
+
+
+def because(path: bytes, error: OSError) -> str:
+    """The path and why it failed, as Java peers say it."""
+    return "%s (%s)" % (text(path), error.strerror)
