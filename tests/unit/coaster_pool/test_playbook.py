@@ -17,8 +17,8 @@ COLLECTIONS = Path("/collections")
 
 def test_host_keys_are_checked_whatever_the_user_set() -> None:
     assert playbook.environment(COLLECTIONS, 1, {"ANSIBLE_HOST_KEY_CHECKING": "False"})["ANSIBLE_HOST_KEY_CHECKING"] == "True"
-    assert "StrictHostKeyChecking=yes" in playbook.SSH_OPTIONS
-    assert "BatchMode=yes" in playbook.SSH_OPTIONS
+    assert "StrictHostKeyChecking=yes" in playbook.ssh_options(False)
+    assert "BatchMode=yes" in playbook.ssh_options(False)
 
 
 def test_the_users_collections_stay_behind_ours() -> None:
