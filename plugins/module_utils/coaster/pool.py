@@ -25,8 +25,6 @@ MAX_SLOTS = 4096
 MAX_EMPTY_BLOCKS = 4096
 """Blocks without workers whose counters are remembered; beyond that the one empty for the longest is forgotten."""
 
-LOST = "Connection to worker lost"
-
 
 class PoolError(ValueError):
     """The pool refuses what was asked; the text says why."""
@@ -213,35 +211,16 @@ class Pool:
             self._offer(slot)
         for other in left:
             actions.append(Drop(other))
-            actions.extend(self.worker_lost(other))
+            self._lose(other, actions)
         self._dispatch(actions)
         return worker, actions
 
-    def worker_lost(self, worker: Worker, reason: str = LOST) -> list[Action]:
+    def worker_lost(self, worker: Worker) -> list[Action]:
         """The worker is gone: its jobs fail at once, or go back to the queue when they may."""
         actions: list[Action] = []
-        if worker.lost:
-            return actions
-        worker.lost = True
-        self.workers_lost += 1
-        self.slots -= len(worker.slots)
-        block = self.blocks[worker.block]
-        del block.workers[worker.number]
-        if not block.workers:
-            self._empty_blocks[block.id] = None
-            if len(self._empty_blocks) > MAX_EMPTY_BLOCKS:
-                oldest = next(iter(self._empty_blocks))
-                del self._empty_blocks[oldest], self.blocks[oldest]
-        self._dead_slots += len(worker.slots) - len(worker.jobs)
-        if self._dead_slots * 2 > len(self._idle):
-            self._idle = [entry for entry in self._idle if not entry[3].worker.lost]
-            heapify(self._idle)
-            self._dead_slots = 0
-        jobs = list(worker.jobs.values())
-        worker.jobs.clear()
-        for job in jobs:
-            self._worker_gone(job, worker, actions, reason)
-        self._dispatch(actions)
+        if not worker.lost:
+            self._lose(worker, actions)
+            self._dispatch(actions)
         return actions
 
     def accepted(self, worker: Worker, identity: str) -> list[Action]:
@@ -423,6 +402,26 @@ class Pool:
             self._tell(job, Status(SUBMITTING), actions)
             actions.append(Send(slot.worker, job))
 
+    def _lose(self, worker: Worker, actions: list[Action]) -> None:
+        worker.lost = True
+        self.workers_lost += 1
+        self.slots -= len(worker.slots)
+        block = self.blocks[worker.block]
+        del block.workers[worker.number]
+        if not block.workers:
+            self._empty_blocks[block.id] = None
+            if len(self._empty_blocks) > MAX_EMPTY_BLOCKS:
+                oldest = next(iter(self._empty_blocks))
+                del self._empty_blocks[oldest], self.blocks[oldest]
+        self._dead_slots += len(worker.slots) - len(worker.jobs)
+        if self._dead_slots * 2 > len(self._idle):
+            self._idle = [entry for entry in self._idle if not entry[3].worker.lost]
+            heapify(self._idle)
+            self._dead_slots = 0
+        for job in worker.jobs.values():
+            self._worker_gone(job, worker, actions)
+        worker.jobs.clear()
+
     def _cancel(self, job: Job, actions: list[Action]) -> None:
         if job.slot is None:
             self._unqueue(job)
@@ -431,7 +430,7 @@ class Pool:
             job.cancelled = True
             actions.append(Cancel(job.slot.worker, job.identity))
 
-    def _worker_gone(self, job: Job, worker: Worker, actions: list[Action], reason: str = LOST) -> None:
+    def _worker_gone(self, job: Job, worker: Worker, actions: list[Action]) -> None:
         self._vacate(job)
         if job.client is not None and not job.cancelled and job.attempts < self.resubmit:
             submitted_as = job.identity if not job.attempts else job.identity.rpartition(":")[0]
@@ -440,7 +439,7 @@ class Pool:
             self.resubmitted += 1
             self._enqueue(job)
         else:
-            message = "Block task failed: %s (worker %s on %s)" % (reason, worker, worker.host)
+            message = "Block task failed: Connection to worker lost (worker %s on %s)" % (worker, worker.host)
             self._end(job, Status(FAILED, 0, message), actions)
 
     def _end(self, job: Job, status: Status, actions: list[Action]) -> None:

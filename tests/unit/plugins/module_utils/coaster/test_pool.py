@@ -363,6 +363,15 @@ def test_a_worker_alone_in_its_block_replaces_the_others() -> None:
     assert worker.lost
 
 
+def test_jobs_of_replaced_workers_go_to_none_of_them() -> None:
+    pool, _worker, client = one_of_each(resubmit=3)
+    submit(pool, client)
+    pool.add_worker("handle", "w1", "node1")
+    _back, actions = pool.add_worker("handle", "w1", "node1", 1, alone=True)
+    assert told(actions) == [
+        ("drop", "w1:000000"), ("drop", "w1:000001"), ("cog-1", SUBMITTING), ("send", "w1:000002", "cog-1:100:1")]
+
+
 # cancelling
 
 
