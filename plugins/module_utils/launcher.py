@@ -15,8 +15,8 @@ import subprocess
 import sys
 import time
 
-from . import state
-from .coaster import bundle
+from . import state, swift
+from .coaster import bundle, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "builtin", "swift")
 STOP_LIMIT = 15.0
 """Seconds that a keeper has to end its service and itself."""
+GUARD_LIMIT = 7.0
+"""Seconds in which the guard of a keeper that was killed has ended the service (keeper.LEASH)."""
 _PAUSE = 0.02
 
 
@@ -53,22 +55,8 @@ class Wanted:
         self.ports = {"service": service_port, "worker": worker_port, "control": control_port}
         self.engine = engine
         if engine == "auto":
-            found = shutil.which("coaster-service") if bin_dir is None else None
-            if found is not None and is_swift(found):
-                self.bin_dir = os.path.dirname(os.path.realpath(found))
+            self.bin_dir = bin_dir or swift.in_path()
             self.engine = "swift" if self.bin_dir else "builtin"
-
-
-def is_swift(program: str) -> bool:
-    """Whether the ``coaster-service`` in PATH is somebody's Swift/K and not our own console script.
-
-    Swift/K's launcher is a shell script that names its Java class (coaster-protocol 6.1).
-    """
-    try:
-        with open(program, "rb") as file:
-            return b"CoasterPersistentService" in file.read(65536)
-    except OSError:
-        return False
 
 
 def running(pool: str) -> "Optional[Dict[str, Any]]":
@@ -87,14 +75,21 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
     known = running(wanted.pool)
     if known is not None:
         return dict(known, changed=False)
+    java = None
     if wanted.engine == "swift":
-        _check_bin_dir(wanted.bin_dir)
+        try:
+            wanted.bin_dir = swift.check(wanted.bin_dir)
+            java = swift.find_java()
+            if not _starting(folder):
+                swift.check_ports(wanted.ports)
+        except swift.SwiftError as error:
+            raise LaunchError(str(error)) from error
     if check:
-        return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
+        return {"name": wanted.pool, "engine": wanted.engine, "bin_dir": wanted.bin_dir, "changed": True}
     state.make_folder(folder)
     with _locked(folder):
         if running(wanted.pool) is None and not _starting(folder):
-            _launch(folder, wanted)
+            _launch(folder, wanted, java)
     if not wait:
         return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
     return dict(answer(wanted.pool, wanted.limit), changed=True)
@@ -132,9 +127,10 @@ def stop(pool: str, keep_logs: bool = False, check: bool = False) -> bool:
         return True
     with _locked(folder):
         known = state.read_json(os.path.join(folder, "pool.json")) or {}
-        for process, number in ((_keeper(folder), signal.SIGTERM), (known.get("service"), signal.SIGKILL)):
-            if process is not None and state.alive(process):
-                _end(process, number)
+        keeper = _keeper(folder)
+        if keeper is not None and state.alive(keeper):
+            _end(keeper, signal.SIGTERM)
+        _await_group(known.get("service"))
         for name in os.listdir(folder):
             if name == "logs" and keep_logs:
                 continue
@@ -168,35 +164,45 @@ def worker_addresses(reach: "Sequence[str]") -> "List[str]":
     return found
 
 
-def _check_bin_dir(bin_dir: "Optional[str]") -> None:
-    if bin_dir is None:
-        raise LaunchError("the engine 'swift' needs the bin directory of a Swift/K distribution")
-    for program in ("coaster-service", "worker.pl"):
-        if not os.path.isfile(os.path.join(bin_dir, program)):
-            raise LaunchError("%s has no %s: name the bin directory of a Swift/K distribution" % (bin_dir, program))
+def announced_address(wanted: Wanted) -> str:
+    """The address of this machine in the URLs that the service announces.
+
+    Swift/K listens on all addresses whatever it announces: where workers connect directly it is the one that leads to
+    them, which clients here can use as well. Never 127.0.1.1, which many systems give to their own name.
+    """
+    address = wanted.address or wanted.listen
+    if wanted.engine == "swift" and not wanted.address:
+        address = (worker_addresses(wanted.reach) + [address or ""])[1]
+    resolved = address
+    with contextlib.suppress(OSError, UnicodeError):
+        resolved = socket.gethostbyname(address or "")
+    if address and resolved not in ("0.0.0.0", "::", "127.0.1.1"):
+        return address
+    return sockets.outward_address() or "127.0.0.1"
 
 
-def _launch(folder: str, wanted: Wanted) -> None:
+def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(folder, "pool.json"))
     logs = os.path.join(folder, "logs")
     state.make_folder(logs)
-    bin_dir = wanted.bin_dir
     command = []
-    if wanted.engine == "builtin":
+    if java is not None:
+        bin_dir = swift.furnish(folder, str(wanted.bin_dir), java)
+    else:
         bin_dir = os.path.join(folder, "bin")
         bundle.programs(bin_dir, sys.executable)
         if wanted.listen:
             command += ["-listen", wanted.listen]
         command += ["-workerlisten", ",".join(worker_addresses(wanted.reach))]
         command += ["-workers", os.path.join(folder, "workers")]
-    command = [os.path.join(str(bin_dir), "coaster-service"), "-nosec", "-passive", "-logdir", logs] + command
+    command = [os.path.join(bin_dir, "coaster-service"), "-nosec", "-passive", "-logdir", logs] + command
     state.write_json(os.path.join(folder, "keeper.json"), {
         "name": wanted.pool,
         "engine": wanted.engine,
         "bin_dir": bin_dir,
         "command": command,
-        "environment": {"GLOBUS_HOSTNAME": wanted.address} if wanted.address else {},
+        "environment": {"GLOBUS_HOSTNAME": announced_address(wanted)},
         "owner": {"pid": wanted.owner, "started": state.start_time(wanted.owner)} if wanted.owner else None,
         "ports": wanted.ports,
         "limit": wanted.limit,
@@ -238,10 +244,23 @@ def _end(process: "Dict[str, Any]", number: int) -> None:
     raise LaunchError("process %d does not end: end it by hand" % process["pid"])
 
 
+def _await_group(service: "Optional[Dict[str, Any]]") -> None:
+    """After the end of a keeper: wait for what it may have left, which its guard in the service's process group ends."""
+    until = time.monotonic() + GUARD_LIMIT
+    if service is None:
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < until:
+            os.killpg(service["pid"], 0)
+            time.sleep(_PAUSE)
+        if state.alive(service):
+            os.killpg(service["pid"], signal.SIGKILL)
+
+
 def _explain(known: "Dict[str, Any]") -> str:
     """One sentence from the error in pool.json and the line of the service's output that says most."""
     telling = [line for line in known.get("log", ()) if "rror" in line] or known.get("log", ())[-1:]
-    return known["error"] + (": " + telling[0] if telling else "")
+    return "%s%s" % (known["error"], ": " + telling[0] if telling else "")
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ options:
     choices: [auto, builtin, swift]
     default: auto
   bin_dir:
-    description: The C(bin) directory of a Swift/K distribution.
+    description: The C(bin) directory of a Swift/K distribution. It runs on Java 8 or later.
     type: path
   service_port:
     description: Port for clients such as C(cog-job-submit). V(0) is any free port.
@@ -128,8 +128,12 @@ ports:
   returned: when the service answers
   type: dict
 bin_dir:
-  description: The directory of the engine's three programs, C(cog-job-submit) among them.
+  description: The directory of the pool's three programs. With it in C(PATH) the user has a C(cog-job-submit) that works.
   returned: when started
+  type: str
+open_ports:
+  description: One sentence on what Swift/K leaves open.
+  returned: when the engine is Swift/K
   type: str
 """
 
@@ -137,7 +141,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.coasters.pool.plugins.module_utils import launcher, state
+from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, swift
 
 
 def main() -> None:
@@ -171,7 +175,7 @@ def main() -> None:
         result = launcher.start(
             launcher.Wanted(
                 pool, wanted["engine"], wanted["bin_dir"], wanted["service_port"], wanted["worker_port"], 0, wanted["listen"],
-                wanted["reach"], wanted["address"] or wanted["listen"], wanted["owner"], wanted["limit"],
+                wanted["reach"], wanted["address"], wanted["owner"], wanted["limit"],
             ),
             wanted["wait"], module.check_mode,
         )
@@ -180,6 +184,9 @@ def main() -> None:
     except state.StateError as error:
         module.fail_json(msg=str(error))
     settings = state.read_json(os.path.join(state.folder(pool), "keeper.json")) or {}
+    if result["engine"] == "swift":
+        result["open_ports"] = swift.open_ports(result.get("ports") or settings.get("ports") or {})
+        module.warn(result["open_ports"])
     module.exit_json(**dict({"bin_dir": settings.get("bin_dir"), "folder": state.folder(pool)}, **result))
 
 
