@@ -66,15 +66,16 @@ while :; do
   sweep
   [ "$status" -ne 0 ] || leave "the service sent the worker home"
   now=$(date +%s)
-  # The built-in worker tries for the whole time limit by itself; worker.pl gives up after three seconds.
-  if [ "$engine" = builtin ] && [ "$status" -eq 111 ]; then
-    leave "no service for $limit s"
-  fi
+  # The built-in worker tries for the whole time limit by itself and then leaves with the last attempt's errno (Linux:
+  # 22, 32, 99 to 113); worker.pl gives up after three seconds.
+  case $engine-$status in
+    builtin-22 | builtin-32 | builtin-99 | builtin-10? | builtin-11?) leave "no service for $limit s" ;;
+  esac
   if [ $((now - began)) -ge 10 ]; then
     trouble_since=''
     pause=0
   fi
-  : "${trouble_since:=$began}"
+  : "${trouble_since:=$now}"
   [ $((now - trouble_since)) -lt "$limit" ] || leave "no service or no working worker for $limit s"
   log "the worker ended with status $status; starting it again in $pause s"
   sleep "$pause" &
