@@ -9,6 +9,8 @@ MAKEFLAGS += --no-builtin-rules
 BIN := .venv/bin
 COLLECTIONS := build/collections
 LINK := $(COLLECTIONS)/ansible_collections/coasters/pool
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+TARBALL = $(wildcard dist/coasters-pool-*.tar.gz)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
@@ -31,12 +33,12 @@ $(LINK):
 # What it takes to run a pool, then what it takes to work on the project.
 .venv/runtime: pyproject.toml | $(BIN)/python $(LINK)
 	@echo "Installing what a pool needs into .venv"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable .
+	@$(BIN)/python $(PIP_INSTALL) --editable .
 	@touch $@
 
 .venv/dev: pyproject.toml | $(BIN)/python $(LINK)
 	@echo "Installing the tools of the project into .venv"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ .venv/runtime
 
 .PHONY: setup
@@ -55,16 +57,48 @@ demo: .venv/runtime ## Start a pool on this machine, run a job on it, show its o
 # ---- checks ----
 
 .PHONY: test
-test: lint units ## Run all checks and tests, as CI does
+test: system lint sanity importer unit ## Run all checks and tests, as CI does
+
+.PHONY: all
+all: test matrix ## Run all checks and tests, then again with every supported Ansible and Python
 
 .PHONY: lint
-lint: setup ## Check style, types and documentation
+lint: setup ## Check style, types, YAML, roles, shell scripts, documentation and changelog
 	ruff check .
 	mypy
+	yamllint --strict .
+	ansible-lint -q
+	shellcheck $$(git ls-files '*.sh' .ci | grep -v "[.]py$$\|[.]cfg$$")
+	antsibull-changelog lint
+	antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all .
 
-.PHONY: units
-units: setup system ## Run the tests alone
+.PHONY: sanity
+sanity: setup ## Run ansible-test sanity with every Python that is there
+	$(BIN)/python .ci/collection_tests.py sanity
+
+.PHONY: unit
+unit: setup system ## Run the tests
 	$(BIN)/python -m pytest
+
+.PHONY: build
+build: setup ## Build the collection's tarball and the wheel, in dist
+	rm -rf dist
+	ansible-galaxy collection build --output-path dist
+	$(BIN)/python -m build --wheel --outdir dist .
+
+.PHONY: importer
+importer: build ## Import the tarball as Galaxy does
+	.ci/galaxy-import $(TARBALL)
+
+.PHONY: matrix
+matrix: setup system ## Run the tests with each supported pair of Ansible and Python
+	.ci/matrix
+
+# ---- files made from others ----
+
+.PHONY: readmes
+readmes: setup ## Make the READMEs of the roles from their argument specs
+	$(BIN)/python .ci/role_readme.py
 
 .PHONY: clean
 clean: ## Remove what the other targets made

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.coasters.pool.plugins.module_utils import state
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
 from ansible_collections.coasters.pool.plugins.module_utils import statistics
 
 SWIFT = json.loads("""

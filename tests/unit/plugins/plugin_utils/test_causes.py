@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.coasters.pool.plugins.plugin_utils import causes
 
 BEFORE = "Failed to connect to the host via ssh: "

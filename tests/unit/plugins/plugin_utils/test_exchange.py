@@ -8,10 +8,11 @@ import shlex
 import subprocess
 
 import pytest
-from ansible_collections.coasters.pool.plugins.module_utils.text import MAX_LENGTH
-from ansible_collections.coasters.pool.plugins.plugin_utils import exchange
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ansible_collections.coasters.pool.plugins.module_utils.text import MAX_LENGTH
+from ansible_collections.coasters.pool.plugins.plugin_utils import exchange
 
 
 def test_the_command_is_one_script_and_its_words() -> None:
