@@ -490,7 +490,9 @@ class WorkerPeer(Peer):
         host = "".join(letter if letter.isprintable() else "?" for letter in host[:MAX_BLOCK_ID])
         self.worker, actions = pool.add_worker(
             self, block, host, slots, running, alone=admission.listed, now=self.service.now())
-        self.channel.reply(request.tag, (self.worker.id.encode(),))
+        # After the id the jobs that stay with the worker. Without them it cannot tell a service that knows its jobs from another.
+        kept = [_bytes(identity) for identity in running if identity in self.worker.jobs]
+        self.channel.reply(request.tag, [self.worker.id.encode()] + kept)
         log.info("registered %s with %d slots", self, slots)
         self.service.perform(actions)
 
