@@ -9,6 +9,8 @@
 
 verb=$1
 pool=$2
+users_umask=$(umask)
+users_locale=${LC_ALL:-}
 umask 077
 LC_ALL=C
 export LC_ALL
@@ -24,7 +26,7 @@ fail() { # cause, sentence
 [ -n "${HOME:-}" ] && [ -d "$HOME" ] || fail home "the user has no home directory on this host: make one"
 base=$HOME/.coasters
 dir=$base/$pool
-new=$base/.new-$pool-$$
+new=$base/.new:$pool:$$
 
 # Settings of this run; each line is kept as it came for the supervisor to read.
 kept=''
@@ -39,6 +41,7 @@ program_size=0
 restart=''
 keep_logs=''
 lines=20
+call_back_limit=''
 read_settings() {
   while IFS= read -r line && [ -n "$line" ]; do
     case $line in
@@ -54,6 +57,7 @@ read_settings() {
       program_size=*) program_size=${line#*=} ;;
       restart=*) restart=${line#*=} ;;
       keep_logs=*) keep_logs=${line#*=} ;;
+      call_back_limit=*) call_back_limit=${line#*=} ;;
       lines=*) lines=${line#*=} ;;
     esac
   done
@@ -100,13 +104,46 @@ find_interpreter() {
     for candidate in ${interpreter:-perl /usr/bin/perl /usr/local/bin/perl}; do
       "$candidate" -MSocket -MPOSIX -e 1 >/dev/null 2>&1 </dev/null && command -v "$candidate" && return
     done
-    fail interpreter "there is no Perl on this host: install it, or use the built-in engine"
+    fail interpreter "there is no Perl on this host${interpreter:+ at $interpreter}: install it, or use the built-in engine"
   fi
   for candidate in ${interpreter:-python3 /usr/bin/python3 /usr/local/bin/python3 /usr/libexec/platform-python python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python}; do
     found=$("$candidate" -ISc 'import sys; sys.version_info >= (3, 6) and print(sys.executable)' 2>/dev/null </dev/null)
     [ -n "$found" ] && echo "$found" && return
   done
   fail interpreter "there is no Python 3.6 or later on this host${interpreter:+ at $interpreter}: install it or set swift_worker_interpreter"
+}
+
+# Whether the worker will be able to reach its service: prints why not.
+call_back() {
+  if [ "$engine" = swift ]; then
+    "$interpreter" -MIO::Socket::INET -e '
+      my ($urls, $end, $why) = ($ARGV[1], time + $ARGV[0], "");
+      do {
+        for my $url (split /,/, $urls) {
+          my ($to) = $url =~ m{//([^/]+)};
+          exit 0 if IO::Socket::INET->new(PeerAddr => $to, Timeout => $ARGV[0]);
+          $why = "$to: $@";
+        }
+        select undef, undef, undef, 0.1;
+      } while ($why =~ /refused/ && time < $end);
+      print $why' "$call_back_limit" "$urls" </dev/null
+  else
+    "$interpreter" -ISc '
+import socket, sys, time
+limit = float(sys.argv[1])
+end = time.time() + limit
+why = ""
+while not why or ("refused" in why and time.time() < end):
+    for url in sys.argv[2].split(","):
+        host, _, port = url.split("//", 1)[1].rstrip("/").rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), limit).close()
+            sys.exit(0)
+        except OSError as error:
+            why = "%s:%s: %s" % (host, port, error.strerror or error)
+    time.sleep(0.1)
+print(why)' "$call_back_limit" "$urls" </dev/null
+  fi
 }
 
 report() {
@@ -118,8 +155,9 @@ report() {
 
 # Take the new files from standard input; prints nothing. Leaves them in $new.
 receive() {
-  { mkdir -p "$new" && chmod 700 "$base" "$new"; } 2>/dev/null || fail disk "the folder $base cannot be made: free space or mend its owner"
   trap 'rm -rf "$new"; rmdir "$base" 2>/dev/null' EXIT
+  trap 'exit 1' HUP INT TERM PIPE
+  { mkdir -p "$new" && chmod 700 "$base" "$new"; } 2>/dev/null || fail disk "the folder $base cannot be made: free space or mend its owner"
   {
     head -c "$supervisor_size" >"$new/supervisor" && head -c "$program_size" >"$new/worker" &&
       printf '%s\n' "$block" >"$new/block" &&
@@ -141,11 +179,15 @@ differences() {
 launch() {
   { mkdir -p "$dir/logs" && mv -f "$new/supervisor" "$new/worker" "$new/block" "$new/settings" "$dir/"; } ||
     fail disk "writing to $dir failed: free space or mend its owner"
-  if command -v setsid >/dev/null 2>&1; then
-    setsid sh "$dir/supervisor" "$dir" </dev/null >>"$dir/logs/supervisor.log" 2>&1 &
-  else
-    nohup sh "$dir/supervisor" "$dir" </dev/null >>"$dir/logs/supervisor.log" 2>&1 &
-  fi
+  (
+    umask "$users_umask"
+    LC_ALL=$users_locale
+    [ -n "$LC_ALL" ] || unset LC_ALL
+    trap - HUP INT TERM PIPE EXIT
+    apart="nohup"
+    command -v setsid >/dev/null 2>&1 && apart="setsid"
+    exec "$apart" sh "$dir/supervisor" "$dir"
+  ) </dev/null >>"$dir/logs/supervisor.log" 2>&1 &
   tries=0
   until ours "$(pid_of supervisor)"; do
     tries=$((tries + 1))
@@ -158,7 +200,7 @@ launch() {
 sweep() { # signal
   mark=$(setting mark)
   [ -n "$mark" ] || return 0
-  grep -lz "^COASTERS_MARK=$mark\$" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ left _; do
+  grep -lzFx "COASTERS_MARK=$mark" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ left _; do
     kill "-$1" "$left" 2>/dev/null
   done
 }
@@ -208,6 +250,10 @@ case $verb in
       changed=yes
     fi
     if [ "$changed" = yes ] && [ "$verb" = start ]; then
+      if [ -n "$call_back_limit" ]; then
+        why=$(call_back 2>&1)
+        [ -z "$why" ] || fail callback "it cannot reach the coaster service ($why): open that port to it, or use the route 'tunnel'"
+      fi
       halt
       launch
       pending=
@@ -222,7 +268,13 @@ case $verb in
   stop)
     read_settings
     changed=no
-    if [ -d "$dir" ]; then
+    rm -rf "$base/.new:$pool:"*
+    if [ "$keep_logs" = yes ]; then
+      there=$(find "$dir" -mindepth 1 -maxdepth 1 ! -name logs 2>/dev/null)
+    else
+      there=$(find "$dir" -maxdepth 0 2>/dev/null)
+    fi
+    if [ -n "$there" ]; then
       changed=yes
       halt
       if [ "$keep_logs" = yes ]; then
@@ -230,9 +282,9 @@ case $verb in
       else
         rm -rf "$dir"
       fi
-      rmdir "$base" 2>/dev/null
       [ "$keep_logs" = yes ] || [ ! -e "$dir" ] || fail disk "$dir cannot be removed: remove it by hand"
     fi
+    rmdir "$base" 2>/dev/null
     say changed "$changed"
     ;;
   status)

@@ -8,7 +8,6 @@
 # and the supervisor ends with it. It also ends when the service has been gone for the time limit, and on SIGTERM.
 
 dir=$1
-umask 077
 setting() { sed -n "s/^$1=//p" "$dir/settings"; }
 urls=$(setting urls)
 slots=$(setting slots)
@@ -24,7 +23,7 @@ log() { printf '%s %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$1"; }
 
 # Jobs that a dead worker left behind carry its mark in their environment.
 sweep() {
-  grep -lz "^COASTERS_MARK=$mark\$" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ left _; do
+  grep -lzFx "COASTERS_MARK=$mark" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ left _; do
     kill -KILL "$left" 2>/dev/null
   done
 }

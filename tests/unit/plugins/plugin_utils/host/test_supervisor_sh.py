@@ -1,0 +1,97 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""supervisor.sh, run by real shells: what it does when its worker, its service or itself goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.unit.plugins.plugin_utils.host.account import WORKER, Account
+
+
+def log(account: Account) -> str:
+    return (account.folder() / "logs" / "supervisor.log").read_text()
+
+
+def gone(account: Account) -> bool:
+    return not account.processes() and not (account.folder() / "supervisor.pid").exists() and not (account.folder() / "worker.pid").exists()
+
+
+def test_a_killed_worker_is_started_again_without_its_jobs(account: Account) -> None:
+    account.start()
+    first = account.started()[0]
+    os.kill(first["pid"], signal.SIGKILL)
+    account.wait(lambda: len(account.started()) == 2)
+    second = account.started()[1]
+    assert not account.alive(first["job"])
+    assert [account.alive(second[name]) for name in ("pid", "job")] == [True, True]
+    assert second["words"] == first["words"]
+    assert account.pid("worker") == second["pid"]
+    assert account.start()["changed"] == "no"
+    assert "the worker ended with status 137; starting it again in 0 s" in log(account)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_all(account: Account, number: signal.Signals) -> None:
+    account.start()
+    os.kill(account.pid("supervisor"), number)
+    account.wait(lambda: gone(account))
+    assert "ended: told to" in log(account)
+
+
+def test_a_worker_that_does_not_end_is_killed(plain: Account) -> None:
+    plain.start(program=b"import signal\nfor number in (1, 2, 15): signal.signal(number, signal.SIG_IGN)\n" + WORKER)
+    plain.wait(plain.started)
+    os.kill(plain.pid("supervisor"), signal.SIGTERM)
+    plain.wait(lambda: gone(plain))
+
+
+def test_a_worker_that_its_service_sent_home_is_not_started_again(account: Account) -> None:
+    (account.home / "behaviour").write_text("0")
+    account.start(program=WORKER)
+    account.wait(lambda: gone(account))
+    assert len(account.started()) == 1
+    assert "ended: the service sent the worker home" in log(account)
+
+
+@pytest.mark.parametrize("errno", [22, 99, 110, 111, 113])
+def test_a_builtin_worker_that_found_no_service_has_tried_long_enough(plain: Account, errno: int) -> None:
+    (plain.home / "behaviour").write_text(str(errno))
+    plain.start()
+    plain.wait(lambda: gone(plain))
+    assert len(plain.started()) == 1
+    assert "ended: no service for 60 s" in log(plain)
+
+
+@pytest.mark.parametrize(("engine", "status"), [("builtin", 1), ("builtin", 127), ("swift", 111)])
+def test_a_worker_that_keeps_failing_is_given_up_after_the_limit(plain: Account, engine: str, status: int) -> None:
+    (plain.home / "behaviour").write_text(str(status))
+    perl = plain.bin / "perl"
+    perl.write_text('#!/bin/sh\n[ "$1" = -MSocket ] || exec python3 "$@"\n')
+    perl.chmod(0o755)
+    plain.start(engine=engine, time_limit="1")
+    plain.wait(lambda: gone(plain))
+    assert 2 <= len(plain.started()) <= 3
+    assert "ended: no service or no working worker for 1 s" in log(plain)
+    assert f"the worker ended with status {status}; starting it again in 1 s" in log(plain)
+
+
+def test_a_signal_during_the_pause_ends_it_at_once(account: Account) -> None:
+    (account.home / "behaviour").write_text("1")
+    account.start()
+    account.wait(lambda: "starting it again in 3 s" in log(account))
+    os.kill(account.pid("supervisor"), signal.SIGTERM)
+    account.wait(lambda: gone(account))
+
+
+def test_after_it_has_ended_by_itself_the_same_command_starts_anew(plain: Account) -> None:
+    (plain.home / "behaviour").write_text("0")
+    plain.start()
+    plain.wait(lambda: gone(plain))
+    (plain.home / "behaviour").unlink()
+    assert plain.start()["changed"] == "yes"
+    assert plain.exchange("stop")["changed"] == "yes"
+    assert os.listdir(plain.home) == ["started"]
