@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 def announce(pool: Pool, as_json: bool, progress: Progress) -> None:
     """The result on standard output; what to do with it on standard error."""
     print(report.as_json(pool.name, pool.info) if as_json else f"Started coaster service: {pool.url}", flush=True)
-    progress.say(f"cog-job-submit is in {pool.info['bin_dir']}")
+    progress.say(f"for cog-job-submit: export PATH={shlex.quote(pool.info['bin_dir'])}:$PATH")
 
 
 if __name__ == "__main__":

@@ -226,6 +226,8 @@ class Pool:
                 self._fail(outcome.host, str(result.get("msg", "failed")))
         elif outcome.action in (SERVICE, READY):
             self.info.update(result)
+            if "open_ports" in result:
+                self.progress.say(result["open_ports"])
             if outcome.kind != "ok" and not result.get("workers"):
                 self._service_error = Failure(NO_SERVICE, str(result.get("msg")), [str(line) for line in result.get("log", ())])
 

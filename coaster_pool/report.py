@@ -19,13 +19,14 @@ def as_text(name: str, state: dict[str, Any] | None, now: float) -> str:
     if state is None:
         return f"pool {name!r} does not run"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["since"]))
-    jobs = ", ".join(f"{count} {what}" for what, count in state["jobs"].items())
+    jobs = ", ".join(f"{count} {what}" for what, count in state["jobs"].items() if count is not None)
+    lost = "" if state["lost"] is None else f", {state['lost']} lost"
     lines = [
         f"Pool     {name} ({state['engine']} engine)",
         f"URL      {state['url']}",
         f"Since    {since}" + (f", service started again {state['restarts']} times" if state["restarts"] else ""),
         f"Jobs     {jobs}",
-        f"Workers  {len(state['workers'])} active, {state['lost']} lost",
+        f"Workers  {len(state['workers'])} active{lost}",
     ]
     rows = [("HOST", "SLOTS", "BUSY", "DONE", "LAST SEEN")]
     for worker in sorted(state["workers"], key=lambda worker: str(worker["name"])):

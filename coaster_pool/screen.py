@@ -59,13 +59,13 @@ def draw(url: str, now: Statistics | None, failed: dict[str, str], trouble: str 
     if now is None:
         return Group(service)
     workers = _section("Workers", "Active", "Lost")
-    workers.add_row("", str(len(now.workers)), str(now.lost))
+    workers.add_row("", str(len(now.workers)), _count(now.lost))
     jobs = _section("Jobs", "Queued", "Active", "Completed", "Failed")
-    jobs.add_row("", *(str(now.jobs[name]) for name in ("queued", "active", "completed", "failed")))
+    jobs.add_row("", *(_count(now.jobs[name]) for name in ("queued", "active", "completed", "failed")))
     rows = _section("Host", "Slots", "Busy", "Completed", "Failed")
     for worker in sorted(now.workers, key=lambda worker: worker.name):
         name = worker.name if worker.host in ("", worker.name) else f"{worker.name} ({worker.host})"
-        rows.add_row(Text(name), str(worker.slots), str(worker.busy), str(worker.completed), str(worker.failed))
+        rows.add_row(Text(name), str(worker.slots), str(worker.busy), str(worker.completed), _count(worker.failed))
     parts: list[RenderableType] = [service, workers, jobs, rows]
     if failed:
         without = _section("Without a worker", "")
@@ -73,6 +73,11 @@ def draw(url: str, now: Statistics | None, failed: dict[str, str], trouble: str 
             without.add_row(Text(name), Text(reason, style="red"))
         parts.append(without)
     return Group(*parts)
+
+
+def _count(number: int | None) -> str:
+    """A dash is what the engine does not tell."""
+    return "-" if number is None else str(number)
 
 
 def _section(title: str, *columns: str) -> Table:

@@ -11,7 +11,7 @@ from .text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List
+    from typing import Any, Dict, List, Optional
 
 LIMIT = 5.0
 """Seconds that the service may take to answer."""
@@ -24,11 +24,16 @@ class StatisticsError(Exception):
 
 
 class Worker:
-    """One registered worker. ``name`` is its host in the pool, ``host`` what the machine calls itself."""
+    """One registered worker. ``name`` is its host in the pool, ``host`` what the machine calls itself.
+
+    ``failed`` is None when the engine does not tell.
+    """
 
     __slots__ = ("name", "host", "slots", "busy", "completed", "failed", "last_seen")
 
-    def __init__(self, name: str, host: str, slots: int, busy: int, completed: int, failed: int, last_seen: float) -> None:
+    def __init__(
+        self, name: str, host: str, slots: int, busy: int, completed: int, failed: "Optional[int]", last_seen: float
+    ) -> None:
         self.name, self.host, self.slots, self.busy = printable(name), printable(host), slots, busy
         self.completed, self.failed, self.last_seen = completed, failed, last_seen
 
@@ -38,9 +43,9 @@ class Worker:
 
 
 class Statistics:
-    """Workers, and counts: ``jobs`` (queued, active, completed, failed) and ``lost`` workers."""
+    """Workers, and counts: ``jobs`` (queued, active, completed, failed) and ``lost`` workers; None is what the engine does not tell."""
 
-    def __init__(self, workers: "List[Worker]", jobs: "Dict[str, int]", lost: int) -> None:
+    def __init__(self, workers: "List[Worker]", jobs: "Dict[str, Optional[int]]", lost: "Optional[int]") -> None:
         self.workers, self.jobs, self.lost = workers, jobs, lost
 
 
@@ -74,20 +79,23 @@ def read(info: "Dict[str, Any]") -> Statistics:
         )
         for row in ours["workers"]
     ]
-    jobs = {name: int(ours["jobs"][name]) for name in ("queued", "active", "completed", "failed")}
+    jobs: "Dict[str, Optional[int]]" = {name: int(ours["jobs"][name]) for name in ("queued", "active", "completed", "failed")}
     return Statistics(workers, jobs, int(ours.get("lost", 0)))
 
 
 def _read_swift(info: "Dict[str, Any]") -> Statistics:
-    """Swift/K lists blocks, each with its slots as ``cpus``; it counts neither queued nor failed jobs, nor lost workers."""
+    """Swift/K lists blocks, each with its slots as ``cpus``; it tells neither queued nor failed jobs, nor lost workers.
+
+    What a block completed (jobs that failed included) is gone with its last worker.
+    """
     workers = []
     for block in info["blocks"]:
         slots = block["cpus"]
         busy = sum(slot["job"] is not None for slot in slots)
         hosts = [str(node["hostname"]) for node in block["nodes"]]
-        workers.append(Worker(str(block["id"]), hosts[0] if hosts else "", len(slots), busy, int(block["jobsCompleted"]), 0, 0.0))
-    jobs = {
-        "queued": 0, "active": sum(worker.busy for worker in workers), "completed": sum(worker.completed for worker in workers),
-        "failed": 0,
+        workers.append(Worker(str(block["id"]), hosts[0] if hosts else "", len(slots), busy, int(block["jobsCompleted"]), None, 0.0))
+    jobs: "Dict[str, Optional[int]]" = {
+        "queued": None, "active": sum(worker.busy for worker in workers), "completed": sum(worker.completed for worker in workers),
+        "failed": None,
     }
-    return Statistics([worker for worker in workers if worker.slots], jobs, 0)
+    return Statistics([worker for worker in workers if worker.slots], jobs, None)

@@ -46,6 +46,11 @@ def test_sections_from_top_to_bottom() -> None:
     ]
 
 
+def test_what_an_engine_does_not_tell_is_a_dash() -> None:
+    shown = lines(Statistics([Worker("node01", "", 4, 2, 9, None, 0.0)], {**JOBS, "queued": None, "failed": None}, None))
+    assert [shown[at] for at in (3, 5, 7)] == ["1 -", "- 5 70 -", "node01 4 2 9 -"]
+
+
 def test_no_worker_yet() -> None:
     assert lines(Statistics([], dict.fromkeys(JOBS, 0), 0))[:4] == ["Coaster service", f"URL {URL}", "Workers Active Lost", "0 0"]
 

@@ -42,10 +42,10 @@ def rows(found: statistics.Statistics) -> list[dict[str, Any]]:
 def test_swift() -> None:
     found = statistics.read(SWIFT)
     assert rows(found) == [
-        {"name": "node01", "host": "node01.cluster", "slots": 3, "busy": 2, "completed": 7, "failed": 0, "last_seen": 0.0},
-        {"name": "node02", "host": "node02.cluster", "slots": 1, "busy": 0, "completed": 1, "failed": 0, "last_seen": 0.0},
+        {"name": "node01", "host": "node01.cluster", "slots": 3, "busy": 2, "completed": 7, "failed": None, "last_seen": 0.0},
+        {"name": "node02", "host": "node02.cluster", "slots": 1, "busy": 0, "completed": 1, "failed": None, "last_seen": 0.0},
     ]
-    assert (found.jobs, found.lost) == ({"queued": 0, "active": 2, "completed": 10, "failed": 0}, 0)
+    assert (found.jobs, found.lost) == ({"queued": None, "active": 2, "completed": 10, "failed": None}, None)
 
 
 def test_swift_without_workers() -> None:
