@@ -27,7 +27,7 @@ OLDEST_JAVA = 8
 JAVA_LIMIT = 20.0
 """Seconds that Java may take to say its version."""
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
-_PERL = re.compile(rb"#!.*\bperl")
+_PERL = re.compile(rb"#!.*\bperl\b")
 
 
 class SwiftError(Exception):
