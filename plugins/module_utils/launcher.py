@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     # Ansible packs only what it sees imported; these are read as text and run as programs of their own.
     from . import keeper, tunnels  # noqa: F401
-    pass
+    from .coaster import service_command, submit_command, worker_command  # noqa: F401
 
 ENGINES = ("auto", "builtin", "swift")
 STOP_LIMIT = 15.0
