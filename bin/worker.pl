@@ -7,6 +7,6 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "plugins", "module_utils"))
 
-from coaster.worker_command import main  # noqa: E402
+from coaster.worker_command import main
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main())

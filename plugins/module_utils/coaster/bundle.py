@@ -34,7 +34,7 @@ import sys
 
 from coaster.%s import main
 
-sys.exit(main(sys.argv[1:]))
+sys.exit(main())
 """
 
 

@@ -187,13 +187,17 @@ class Task:
         tag = self.link.channel.request("PUT", (encode_long(size), path, native(destination)), self, final=size <= 0)
         self.staging = True
         self.open_tags[tag] = path
-        if file is not None:
-            self.worker.send_file(self, tag, file)
-            try:
-                while self.worker.sends(tag):
-                    yield
-            finally:
-                self.worker.stop_file(tag)
+        if file is None:
+            return
+        if not size:
+            file.close()
+            return
+        self.worker.send_file(self, tag, file)
+        try:
+            while self.worker.sends(tag):
+                yield
+        finally:
+            self.worker.stop_file(tag)
 
     def taken(self, tag: int, problem: "Optional[str]") -> None:
         """The service has taken the file of a stage-out, or says why not."""

@@ -20,7 +20,7 @@ from .staging import native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Sequence, Tuple
+    from typing import Any, Dict, List, Optional, Sequence, Tuple
 
     from .jobs import Status
 
@@ -50,10 +50,10 @@ OPTIONS = [
 LINE = "cog-job-submit <options> executable <arguments>"
 
 
-def main(argv: "Sequence[str]") -> int:
+def main(argv: "Optional[Sequence[str]]" = None) -> int:
     """Submit a job and wait for it; the exit status."""
     try:
-        values, words = parse(argv, OPTIONS)
+        values, words = parse(sys.argv[1:] if argv is None else argv, OPTIONS)
         if "help" in values:
             _write(sys.stdout, usage(LINE, OPTIONS))
             return 0

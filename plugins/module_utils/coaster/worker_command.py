@@ -54,10 +54,10 @@ class Log:
                 os.write(self._file, native(line))
 
 
-def main(argv: "Sequence[str]") -> int:
+def main(argv: "Optional[Sequence[str]]" = None) -> int:
     """Run a worker; the exit status."""
     try:
-        values, words = parse(argv, OPTIONS)
+        values, words = parse(sys.argv[1:] if argv is None else argv, OPTIONS)
         if "h" in values:
             sys.stdout.write(usage(LINE, OPTIONS))
             return 1
