@@ -11,7 +11,7 @@ type: notification
 short_description: Show the coaster service URL of a pool
 version_added: 1.0.0
 description:
-  - Shows C(Started coaster service) with the URL at the end of a run that started a pool.
+  - Shows C(Started coaster service) with the URL at the end of a run that started a pool, and how to get C(cog-job-submit).
   - Writes it as JSON to a file when O(path) names one.
 author:
   - The coasters.pool contributors (@coasters)
@@ -39,6 +39,7 @@ ansible.cfg: >
   path = ~/service.json
 """
 
+import shlex
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
@@ -59,6 +60,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def __init__(self, display: Any = None) -> None:
         super().__init__(display=display)
         self.pool: dict[str, str] | None = None
+        self.bin_dir = ""
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Take the URL from the result of the module that started, found or stopped the service."""
@@ -68,6 +70,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         values = _public(result, "result")
         if values.get("url"):
             self.pool = {name: str(values.get(key, "")) for name, key in (("url", "url"), ("engine", "engine"), ("pool", "name"))}
+            self.bin_dir = str(values.get("bin_dir") or "")
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Show the URL and write the file."""
@@ -75,6 +78,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if self.pool is None:
             return
         self._display.display(f"Started coaster service: {self.pool['url']}")
+        if self.bin_dir:
+            self._display.display(f"For cog-job-submit: export PATH={shlex.quote(self.bin_dir)}:$PATH")
         path = self.get_option("path")
         if path:
             try:

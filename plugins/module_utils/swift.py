@@ -106,11 +106,11 @@ def find_java() -> Java:
 
 def open_ports(ports: "Dict[str, int]") -> str:
     """What is said when a pool runs on Swift/K (coaster-protocol 7.3); ``ports`` as far as they are known, else 0."""
-    numbers = ", ".join(str(port) for port in ports.values() if port) or "its ports"
+    known = ", ".join(str(port) for port in ports.values() if port)
     return (
-        "Swift/K listens on every interface without authentication: whoever reaches this machine at %s can run commands on the "
-        "workers and read and write your files here, so let a firewall drop what comes from outside (workers that use tunnels, the "
-        "default, need no open port), or use the built-in engine" % (numbers if numbers == "its ports" else "port " + numbers)
+        "Swift/K listens on every interface without authentication: whoever reaches its ports on this machine%s can run commands "
+        "on the workers and read and write your files here, so let a firewall drop what comes from outside (workers that use "
+        "tunnels, the default, need no open port), or use the built-in engine" % (" (%s)" % known if known else "")
     )
 
 
