@@ -51,7 +51,7 @@ class ActionModule(HostAction):
         verb = "check" if self._task.check_mode else "start"
         program = self._program(wanted)
         route = self._route(wanted)
-        settings = self._settings(wanted, host, self._urls(wanted, host, route))
+        settings = self._settings(wanted, host, route, self._urls(wanted, host, route))
         result: dict[str, Any] = {}
         try:
             values, _ = self.exchange(verb, wanted["pool"], settings, program)
@@ -60,6 +60,7 @@ class ActionModule(HostAction):
                 raise
             route = "tunnel"
             result["fallback"] = str(failure)
+            settings["call_back_limit"] = ""
             settings["urls"] = exchange.check_urls(self._urls(wanted, host, route))
             values, _ = self.exchange(verb, wanted["pool"], settings, program)
         return dict(
@@ -112,7 +113,7 @@ class ActionModule(HostAction):
             raise exchange.ExchangeError(f"there is no {script}: name the bin directory of a Swift/K distribution")
         return script.read_bytes()
 
-    def _settings(self, wanted: dict[str, Any], host: str, urls: list[str]) -> dict[str, str]:
+    def _settings(self, wanted: dict[str, Any], host: str, route: str, urls: list[str]) -> dict[str, str]:
         """The settings of a start. Raises ExchangeError or StateError."""
         if wanted["slots"] is not None and wanted["slots"] < 1:
             raise exchange.ExchangeError(f"{wanted['slots']} slots are too few: a worker needs at least 1")
@@ -125,6 +126,7 @@ class ActionModule(HostAction):
             "interpreter": wanted["interpreter"] or "",
             "time_limit": str(wanted["time_limit"]),
             "restart": _yes(wanted["restart"]),
+            "call_back_limit": "5" if route == "direct" else "",
         }
 
 
