@@ -10,6 +10,7 @@ and written once per pass and peer. Python 3.8 and later.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -79,7 +80,6 @@ class Service:
         self._next_channel_id = 1
         self._servers: list[asyncio.AbstractServer] = []
         self._written: list[Peer] = []
-        self._ticker: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event | None = None
 
     def now(self) -> float:
@@ -99,8 +99,7 @@ class Service:
         self.stopping = True
         for server in self._servers:
             server.close()
-        if self._ticker is not None:
-            self._ticker.cancel()
+        self._ticker.cancel()
         self.perform(self.pool.shut_down())
         for peer in self.peers.values():
             peer.channel.request("SHUTDOWN")
@@ -109,7 +108,8 @@ class Service:
         self._empty = asyncio.Event()
         if self.peers:
             for peer in list(self.peers.values()):
-                peer.transport.write_eof()
+                with contextlib.suppress(OSError):  # it has just gone by itself
+                    peer.transport.write_eof()
             try:
                 await asyncio.wait_for(self._empty.wait(), GOODBYE_TIME)
             except asyncio.TimeoutError:
@@ -244,10 +244,7 @@ class Peer(asyncio.Protocol):
         for event in events:
             if isinstance(event, Request):
                 self._request(event)
-            elif isinstance(event, Reply):
-                if event.context is not None:
-                    self._replied(event)
-            else:
+            elif not isinstance(event, Reply) or event.context is not None:
                 self._other(event)
         service.touch(self)
 
@@ -255,7 +252,6 @@ class Peer(asyncio.Protocol):
         name = self.commands.get(request.name)
         if self.refusal is not None:
             self.channel.fail(request.tag, self.refusal)
-            self.transport.close()
         elif name is None:
             self.channel.fail(request.tag, "Unknown command: " + request.name[:100])
         else:
@@ -264,23 +260,25 @@ class Peer(asyncio.Protocol):
             except (JobError, ChannelError, PoolError, AdmissionError, TransferError) as error:
                 self.channel.fail(request.tag, str(error))
 
-    def _replied(self, event: Reply) -> None:
-        context = event.context
-        if type(context) is tuple:
-            context[0](context[2])
-        else:
-            context.replied(event.values)
-
     def _other(self, event: Any) -> None:
-        if isinstance(event, Chunk):
-            event.context.chunk(event.payload, event.final)
-        elif isinstance(event, Failure):
-            if type(event.context) is tuple:
-                event.context[1](event.context[2], event.message)
-            elif event.context is not None:
-                event.context.failed(event.message)
-        elif isinstance(event, Signal) and event.context is not None and type(event.context) is not tuple:
-            event.context.signalled(event.payload)
+        context = getattr(event, "context", None)
+        if isinstance(context, Transfer):
+            if context.ended:
+                return
+            if isinstance(event, Chunk):
+                context.chunk(event.payload, event.final)
+            elif isinstance(event, Failure):
+                context.failed(event.message)
+            elif isinstance(event, Reply):
+                context.replied(event.values)
+            else:
+                context.signalled(event.payload)
+        elif context is not None:
+            accepted, refused, identity = context
+            if isinstance(event, Reply):
+                accepted(identity)
+            elif isinstance(event, Failure):
+                refused(identity, event.message)
 
     def flush(self) -> None:
         chunks = self.channel.take_output()
@@ -304,10 +302,6 @@ class Peer(asyncio.Protocol):
 
     def version(self, request: Request) -> None:
         self.channel.reply(request.tag, (VERSION.encode(),))
-
-    def acknowledge(self, request: Request) -> None:
-        self.channel.reply(request.tag)
-
 
 class ClientPeer(Peer):
     """A connection to the client port."""
@@ -557,12 +551,12 @@ class TransferError(ValueError):
 class Transfer:
     """A file on its way between a worker, who asked with ``tag``, and a client."""
 
-    __slots__ = ("worker", "tag", "client", "client_tag", "held")
+    __slots__ = ("worker", "tag", "client", "client_tag", "held", "ended")
 
     def __init__(self, worker: WorkerPeer, tag: int, client: ClientPeer) -> None:
         self.worker, self.tag, self.client = worker, tag, client
         self.client_tag = -1
-        self.held = False
+        self.held = self.ended = False
         if tag in worker.transfers:
             raise TransferError("the tag %d belongs to another file under way" % tag)
         worker.transfers[tag] = self
@@ -570,6 +564,7 @@ class Transfer:
 
     def end(self) -> None:
         """Nothing more is relayed."""
+        self.ended = True
         del self.worker.transfers[self.tag]
         self.client.transfers.discard(self)
 
@@ -589,11 +584,14 @@ class Transfer:
         self.worker.service.touch(self.worker)
 
     def worker_lost(self) -> None:
-        raise NotImplementedError
+        """The worker is gone, or has given up."""
+        self.end()
 
     def chunk(self, payload: bytes, final: bool) -> None:
         """The next frame of the file."""
-        raise NotImplementedError
+
+    def replied(self, values: list[bytes]) -> None:
+        """The client answered with all of it."""
 
     def signalled(self, payload: bytes) -> None:
         """A signal from the client."""
@@ -648,7 +646,7 @@ class StageIn(Transfer):
         self._signal(b"ABORT")
 
     def worker_lost(self) -> None:
-        self.end()
+        super().worker_lost()
         self._signal(b"ABORT")
         self.client.channel.forget(self.client_tag)
 
@@ -694,14 +692,13 @@ class StageOut(Transfer):
         self.worker.service.touch(self.worker)
 
     def worker_lost(self) -> None:
-        self.end()
+        super().worker_lost()
         self.client.channel.abort(self.client_tag)
         self.client.service.touch(self.client)
 
     def client_full(self) -> None:
-        if not self.held:
-            self.held = True
-            self._signal(b"STOP")
+        self.held = True
+        self._signal(b"STOP")
 
     def client_free(self) -> None:
         if self.held:

@@ -11,7 +11,15 @@ import time
 from typing import Any, Callable, Iterator
 
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import jobs, sockets
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Channel, Failure, Reply, Request, encode_long
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import (
+    Channel,
+    Chunk,
+    Data,
+    Failure,
+    Reply,
+    Request,
+    Signal,
+)
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import Job, Status
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.service import Service
 
@@ -30,9 +38,13 @@ class Closed(Exception):
 class Peer:
     """One end of a connection."""
 
-    def __init__(self, address: tuple[str, int], **channel: Any) -> None:
-        self.socket = socket.create_connection(address)
+    def __init__(self, address: tuple[str, int], source: str = "127.0.0.1", buffer: int | None = None, **channel: Any) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.socket.bind((source, 0))
         self.socket.settimeout(PATIENCE)
+        self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.channel = Channel(time.time(), **channel)
         self.events: list[Any] = []
@@ -74,12 +86,30 @@ class Peer:
 
     def call(self, name: str, *args: bytes) -> list[bytes]:
         """Send a command and wait for its reply. Raises Refused."""
-        tag = self.channel.request(name, args)
-        self.send()
-        answer = self.wait(lambda event: isinstance(event, (Reply, Failure)) and event.tag == tag)
+        answer = self.reply(self.command(name, *args))
         if isinstance(answer, Failure):
             raise Refused(answer.message)
         return answer.values
+
+    def command(self, name: str, *args: bytes, **options: Any) -> int:
+        """Send a command; its tag."""
+        tag = self.channel.request(name, args, **options)
+        self.send()
+        return tag
+
+    def reply(self, tag: int) -> Any:
+        """The whole reply to a command of ours, or the failure."""
+        return self.wait(lambda event: isinstance(event, (Reply, Failure)) and event.tag == tag)
+
+    def data(self, tag: int) -> tuple[bytes, bool]:
+        """The next data of a file: of our GET (sent as a stream), or of a PUT to us; whether it is the last."""
+        event = self.wait(lambda event: isinstance(event, (Chunk, Data)) and event.tag == tag)
+        return event.payload, event.final
+
+    def signal(self) -> tuple[int, bytes]:
+        """The next signal: its tag and text."""
+        event = self.wait(lambda event: isinstance(event, Signal))
+        return event.tag, event.payload
 
     def answer(self, request: Request, *values: bytes) -> None:
         self.channel.reply(request.tag, values or (b"OK",))
@@ -158,6 +188,7 @@ class Running:
         self.worker_address: tuple[str, int] = worker_socket.getsockname()
         self.loop = asyncio.new_event_loop()
         self.errors: list[Any] = []
+        self.peers: list[Peer] = []
         self.loop.set_exception_handler(lambda _loop, context: self.errors.append(context))
         self.service = Service(**settings)
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -166,7 +197,11 @@ class Running:
 
     def run(self, coroutine: Any) -> Any:
         """Run it in the service's loop and wait."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE)
+        return self.begin(coroutine).result(PATIENCE)
+
+    def begin(self, coroutine: Any) -> Any:
+        """Run it in the service's loop; a future."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def look(self, function: Callable[[Service], Any]) -> Any:
         """Call this with the service in its own thread."""
@@ -182,23 +217,28 @@ class Running:
             time.sleep(0.01)
         return found
 
-    def client(self) -> ClientPeer:
-        return ClientPeer(self.client_address)
+    def client(self, **settings: Any) -> ClientPeer:
+        return self._kept(ClientPeer(self.client_address, **settings))
 
-    def worker(self, *args: Any, **options: Any) -> WorkerPeer:
-        """A registered worker; with block=None one that has said nothing."""
-        worker = WorkerPeer(self.worker_address, first_tag=7)
-        if args != (None,):
-            worker.register(*args, **options)
+    def stranger(self, **settings: Any) -> WorkerPeer:
+        """Somebody at the worker port who has said nothing."""
+        return self._kept(WorkerPeer(self.worker_address, first_tag=7, **settings))
+
+    def worker(self, block: str = "w1", host: str = "node1", slots: int | None = None, running: str = "", **settings: Any) -> WorkerPeer:
+        """A registered worker."""
+        worker = self.stranger(**settings)
+        worker.register(block, host, slots, running)
         return worker
 
+    def _kept(self, peer: Any) -> Any:
+        self.peers.append(peer)
+        return peer
+
     def close(self) -> None:
+        for peer in self.peers:
+            peer.close()
         self.run(self.service.stop())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(PATIENCE)
         self.loop.close()
         assert not self.errors, self.errors
-
-
-def length(size: int) -> bytes:
-    return encode_long(size)

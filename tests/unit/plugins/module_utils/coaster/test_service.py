@@ -1,0 +1,1055 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The service on real sockets, with hand-written clients and workers."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import jobs
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import service as module
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.admission import Admission
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Aborted, Failure, Request, Signal, encode_int, encode_long
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import ERROR, FINAL, REPLY, encode
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import (
+    ACTIVE,
+    CANCELED,
+    COMPLETED,
+    FAILED,
+    STAGE_IN,
+    STAGE_OUT,
+    SUBMITTED,
+    SUBMITTING,
+    Job,
+    Stage,
+)
+from tests.unit.plugins.module_utils.coaster.peers import PATIENCE, ClientPeer, Closed, Peer, Refused, Running, WorkerPeer
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Running]]:
+    """Starts services, and stops them after the test."""
+    started: list[Running] = []
+
+    def begin(**settings: Any) -> Running:
+        started.append(Running(**settings))
+        return started[-1]
+
+    yield begin
+    for running in started:
+        running.close()
+
+
+@pytest.fixture
+def service(start: Callable[..., Running]) -> Running:
+    return start()
+
+
+def job(identity: str = "cog-1", **fields: Any) -> Job:
+    made = Job(identity, "/bin/true")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def staging(identity: str = "cog-1") -> Job:
+    """A job that stages in ``a/x`` and ``b``, and stages out to ``/cwd/out`` and ``/cwd/many-*``."""
+    return job(
+        identity, stage_in=[Stage("file://localhost/a/./x", "x"), Stage("file://localhost/b", "b")],
+        stage_out=[Stage("out", "file://localhost//cwd/out"), Stage("m*", "file://localhost//cwd/many-*")])
+
+
+def with_staging(service: Running, **worker: Any) -> tuple[ClientPeer, WorkerPeer, str]:
+    """A client with channel id 1, a worker who has its job, and the job's service-side identity."""
+    client = service.client()
+    client.configure()
+    busy = service.worker(**worker)
+    client.submit(staging())
+    return client, busy, busy.take()
+
+
+# the client port
+
+
+def test_the_version_is_checked(service: Running) -> None:
+    client = service.client()
+    client.configure()
+    for args, message in (
+        ((), "No version requirement information supplied by the client. Please update the client."),
+        ((b"OS=null", b"requireVersion=0.4"), "No version requirement information supplied by the client. Please update the client."),
+        ((b"requireVersion=0.5",), "Client requires version 0.5, but this service is version 0.4"),
+    ):
+        with pytest.raises(Refused) as refused:
+            client.call("CONFIGSERVICE", *args)
+        assert str(refused.value) == message
+    assert client.call("VERSION") == [b"0.4"]
+    assert client.call("CHANNELCONFIG", b"compression: DEFLATE") == [b"compression: NONE"]
+
+
+@pytest.mark.parametrize("command", [
+    "GET", "PUT", "EXISTS", "DEL", "MKDIR", "RMDIR", "LIST", "FILEINFO", "ISDIR", "RENAME", "CHMOD", "WORKERSHELLCMD", "REGISTER", "JOBSTATUS",
+    "RLOG", "NONSENSE",
+])
+def test_what_the_client_port_does_not_know(service: Running, command: str) -> None:
+    client = service.client()
+    with pytest.raises(Refused, match="Unknown command: " + command):
+        client.call(command, encode_long(0), b"a", b"b")
+    assert client.call("VERSION") == [b"0.4"]
+
+
+@pytest.mark.parametrize("command", ["SUBMITJOB", "CONFIGSERVICE", "CANCELJOB", "STAGEIN", "INFO", "CHANNELCONFIG"])
+def test_what_the_worker_port_does_not_know(service: Running, command: str) -> None:
+    with pytest.raises(Refused, match="Unknown command: " + command):
+        service.worker().call(command, b"a")
+
+
+def test_commands_are_taken_in_lower_case(service: Running) -> None:
+    client = service.client()
+    client.socket.sendall(encode(1, 0x22, b"version"))
+    client.channel.request("X")
+    client.channel.take_output()
+    assert client.reply(1).values == [b"0.4"]
+
+
+@pytest.mark.parametrize(("argument", "message"), [
+    (b"nonsense", "Could not deserialize job description"),
+    (b"configid=0\nidentity=cog\nexecutable=a\n", "Could not deserialize job description"),
+    (b"configid=0\nidentity=cog-1\nexecutable=a\nbatch=true\n", "batch"),
+])
+def test_jobs_that_are_refused(service: Running, argument: bytes, message: str) -> None:
+    client = service.client()
+    with pytest.raises(Refused, match=message):
+        client.call("SUBMITJOB", argument)
+    with pytest.raises(Refused, match="Missing command argument #1"):
+        client.call("SUBMITJOB")
+
+
+def test_an_identity_in_use_is_refused(service: Running) -> None:
+    client = service.client()
+    client.submit(job())
+    with pytest.raises(Refused, match="cog-1 belongs to another job"):
+        client.submit(job())
+
+
+# the life of a job
+
+
+def test_a_job_from_submission_to_its_end(service: Running) -> None:
+    client, worker = service.client(), service.worker(slots=4)
+    client.configure()
+    identity = client.submit(job(arguments=["a b"], attributes={"maxwalltime": "240:00:00"}))
+    assert identity.startswith("cog-1:")
+    taken = worker.take_job()
+    assert (taken.identity, taken.arguments, taken.attributes) == (identity, ["a b"], {"maxwalltime": "864000"})
+    for code in (STAGE_IN, ACTIVE, STAGE_OUT, COMPLETED, COMPLETED):
+        worker.report(identity, code)
+    statuses = list(client.statuses("cog-1"))
+    assert [status.code for status in statuses] == [SUBMITTING, SUBMITTED, STAGE_IN, ACTIVE, STAGE_OUT, COMPLETED]
+    assert [status.message for status in statuses[2:4]] == ["workerid=w1:000000"] * 2
+    assert all(abs(status.time / 1000 - time.time()) < 3600 for status in statuses)
+    client.submit(job("cog-2"))
+    assert client.status()[0] == "cog-2"
+
+
+def test_exit_code_message_and_output_pass_through(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job(redirect=True))
+    worker.report(worker.take(), FAILED, 200, "Process completed with exit code 200", stdout=b"out\xff\n", stderr=b"")
+    end = client.end("cog-1")
+    assert (end.code, end.exit_code, end.message, end.stdout, end.stderr) == (
+        FAILED, 200, "Process completed with exit code 200", b"out\xff\n", b"")
+
+
+def test_the_exit_code_of_a_job_without_redirection_passes_through(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    worker.report(worker.take(), FAILED, 3, "Process completed with exit code 3")
+    end = client.end("cog-1")
+    assert (end.exit_code, end.stdout) == (3, None)
+
+
+def test_the_time_of_a_status_is_the_workers_if_it_gives_one(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    worker.call("JOBSTATUS", *jobs.encode_status(worker.take(), jobs.Status(COMPLETED, time=12345)))
+    assert client.end("cog-1").time == 12345
+
+
+def test_statuses_that_make_no_sense_are_not_passed_on(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    identity = worker.take()
+    for code in (0, SUBMITTED, SUBMITTING, 99, -1):
+        worker.report(identity, code)
+    with pytest.raises(Refused, match="JOBSTATUS with 1 arguments"):
+        worker.call("JOBSTATUS", identity.encode())
+    with pytest.raises(Refused, match="4 bytes"):
+        worker.call("JOBSTATUS", identity.encode(), b"x", b"x", b"", encode_long(0))
+    worker.report(identity, COMPLETED)
+    assert [status.code for status in client.statuses("cog-1")] == [SUBMITTING, SUBMITTED, COMPLETED]
+
+
+def test_a_client_that_refuses_statuses_and_a_worker_that_sends_signals_for_jobs(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    request = worker.expect("SUBMITJOB")
+    worker.channel.signal(request.tag, b"NONSENSE", to_replier=False)
+    worker.answer(request)
+    identity = jobs.parse(request.args[0]).identity
+    for _times in range(2):
+        client.channel.fail(client.expect("JOBSTATUS").tag, "Unknown command: JOBSTATUS")
+        client.send()
+    worker.report(identity, COMPLETED)
+    assert client.end("cog-1").code == COMPLETED
+
+
+def test_jobs_wait_for_slots_longest_walltime_first(service: Running) -> None:
+    client = service.client()
+    for name, minutes in (("a-0", "1"), ("b-1", "2"), ("c-2", "3")):
+        client.submit(job(name, attributes={"maxwalltime": minutes}))
+    worker = service.worker(slots=2)
+    first = worker.take()
+    assert first.startswith("c-2:")
+    assert worker.take().startswith("b-1:")
+    worker.report(first, COMPLETED)
+    assert worker.take().startswith("a-0:")
+
+
+def test_a_rejected_job_fails_and_the_slot_is_free(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    request = worker.expect("SUBMITJOB")
+    worker.channel.fail(request.tag, "Missing executable")
+    worker.send()
+    end = client.end("cog-1")
+    assert (end.code, end.message) == (FAILED, "Block task failed: Missing executable")
+    client.submit(job("cog-2"))
+    worker.take()
+
+
+def test_a_walltime_over_the_limit(service: Running) -> None:
+    client = service.client()
+    client.submit(job(attributes={"maxwalltime": "9000:00:00"}))
+    assert client.end("cog-1").message == "Task walltime > maxJobTime - reserve (9000:00:00 > 8639:59:00)"
+
+
+def test_many_jobs_of_two_clients(service: Running) -> None:
+    clients = [service.client(), service.client()]
+    workers = [service.worker("w%d" % number, slots=3) for number in range(2)]
+    for number in range(40):
+        for client in clients:
+            client.command("SUBMITJOB", jobs.encode_submission(job("cog-%d" % number)))
+    left = 80
+    while left:
+        for worker in workers:
+            running = service.look(lambda served, worker=worker: _jobs_of(served, worker))
+            assert running <= 3
+            for _times in range(running):
+                worker.report(worker.take(), COMPLETED)
+                left -= 1
+    for client in clients:
+        ended = set()
+        while len(ended) < 40:
+            identity, status = client.status()
+            if status.code == COMPLETED:
+                ended.add(identity)
+
+
+def _jobs_of(running: Any, worker: WorkerPeer) -> int:
+    name = worker.socket.getsockname()
+    return next(len(peer.worker.jobs) for peer in running.peers.values() if peer.remote == name)
+
+
+# cancelling and leaving
+
+
+def test_a_client_cancels_its_running_job(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    identity = worker.take()
+    assert client.call("CANCELJOB", b"cog-1") == [b"OK"]
+    request = worker.expect("CANCELJOB")
+    assert request.args == [identity.encode()]
+    worker.report(identity, CANCELED)
+    worker.answer(request)
+    assert client.end("cog-1").code == CANCELED
+
+
+def test_a_worker_that_only_answers_a_cancellation_has_cancelled(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    worker.take()
+    client.call("CANCELJOB", b"cog-1")
+    request = worker.expect("CANCELJOB")
+    worker.channel.fail(request.tag, "no such job")
+    worker.send()
+    assert client.end("cog-1").code == CANCELED
+
+
+def test_cancelling_what_is_not_there(service: Running) -> None:
+    assert service.client().call("CANCELJOB", b"cog-7") == [b"OK"]
+
+
+def test_a_lost_clients_jobs_are_cancelled_at_once(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job("cog-1"))
+    client.submit(job("cog-2"))
+    identity = worker.take()
+    client.close()
+    request = worker.expect("CANCELJOB")
+    assert request.args == [identity.encode()]
+    worker.report(identity, CANCELED)
+    worker.answer(request)
+    assert service.look(lambda running: (running.pool.queued, running.pool.active, running.pool.cancelled)) == (0, 0, 2)
+
+
+def test_a_half_closed_client_counts_as_lost(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    worker.take()
+    client.socket.shutdown(socket.SHUT_WR)
+    worker.expect("CANCELJOB")
+
+
+@pytest.mark.parametrize("command", ["SHUTDOWN", "SHUTDOWNSERVICE"])
+def test_a_client_that_leaves_stays_connected(service: Running, command: str) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job("cog-1"))
+    client.submit(job("cog-2"))
+    identity = worker.take()
+    assert client.call(command) == [b"OK"]
+    worker.answer(worker.expect("CANCELJOB"))
+    assert client.end("cog-1").code == CANCELED
+    client.submit(job("cog-3"))
+    assert worker.take() != identity
+
+
+# workers
+
+
+def test_worker_ids_count_per_block(service: Running) -> None:
+    names = [service.stranger().register(block) for block in ("w1", "w1", "w2")]
+    assert names == ["000000", "000001", "000000"]
+
+
+def test_a_worker_has_one_slot_unless_it_says_more(service: Running) -> None:
+    service.worker("w1")
+    service.stranger().call("REGISTER", b"w2", b"node")
+    service.stranger().call("REGISTER", b"w3", b"node", b" concurrency=3 , maxwalltime = -1, more")
+    assert service.look(lambda running: [len(worker.slots) for worker in running.pool.workers()]) == [1, 1, 3]
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    ((), "Missing command argument #1"), ((b"w1",), "Missing command argument #2"),
+    ((b"w1", b"node", b"concurrency = many"), "concurrency = many is not a number"),
+    ((b"w1", b"node", b"concurrency = 0"), "concurrency = 0 is not a number"),
+    ((b"w1", b"node", "concurrency = \u0664".encode()), "is not a number"),
+    ((b"w1", b"node", b"concurrency = " + b"9" * 5000), "is not a number"),
+    ((b"", b"node"), "block id"), ((b"a b", b"node"), "block id"), ((b"a\x1b[2J", b"node"), "block id"), ((b"x" * 300, b"node"), "block id"),
+    ((b"\xff", b"node"), "block id"),
+])
+def test_registrations_that_are_refused(service: Running, args: tuple[bytes, ...], message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        service.stranger().call("REGISTER", *args)
+    assert service.look(lambda running: list(running.pool.workers())) == []
+
+
+def test_a_worker_registers_once(service: Running) -> None:
+    worker = service.worker()
+    with pytest.raises(Refused, match="has registered before"):
+        worker.register("w2")
+
+
+def test_control_characters_in_a_host_name(service: Running) -> None:
+    service.worker("w1", "node\x1b[2J\n1")
+    assert service.look(lambda running: [worker.host for worker in running.pool.workers()]) == ["node?[2J?1"]
+
+
+def test_nothing_but_registration_comes_first(service: Running) -> None:
+    stranger = service.stranger()
+    for command in ("JOBSTATUS", "RLOG"):
+        with pytest.raises(Refused, match="the worker has not registered"):
+            stranger.call(command, b"cog-1:1", encode_int(7), encode_int(0), b"", encode_long(0))
+    with pytest.raises(Refused, match="the worker has not registered"):
+        stranger.call("GET", b"proxy://1/x", b"y")
+    assert stranger.call("VERSION") == [b"0.4"]
+    assert stranger.call("ECHO", b"hello") == [b"hello"]
+
+
+def test_a_lost_worker_fails_its_jobs_at_once(service: Running) -> None:
+    client, worker = service.client(), service.worker("w1", "node7")
+    client.submit(job())
+    worker.take()
+    worker.close()
+    end = client.end("cog-1")
+    assert (end.code, end.exit_code) == (FAILED, 0)
+    assert end.message == "Block task failed: Connection to worker lost (worker w1:000000 on node7)"
+
+
+def test_a_worker_that_says_goodbye(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    worker.take()
+    assert worker.call("SHUTDOWN") == [b"OK"]
+    assert worker.closed()
+    assert client.end("cog-1").code == FAILED
+
+
+def test_a_job_goes_to_another_worker_when_asked(start: Callable[..., Running]) -> None:
+    service = start(resubmit=1)
+    client, worker = service.client(), service.worker("w1")
+    identity = client.submit(job())
+    assert worker.take() == identity
+    other = service.worker("w2")
+    worker.close()
+    again = other.take()
+    assert again == identity + ":1"
+    other.report(again, COMPLETED)
+    assert [status.code for status in client.statuses("cog-1")] == [SUBMITTING, SUBMITTED, SUBMITTING, SUBMITTED, COMPLETED]
+
+
+def test_a_worker_that_comes_back_ends_jobs_that_nobody_waits_for(service: Running) -> None:
+    worker = service.worker(running="cog-1:5 cog-2:6")
+    assert [worker.expect("CANCELJOB").args for _times in range(2)] == [[b"cog-1:5"], [b"cog-2:6"]]
+
+
+def test_a_worker_that_comes_back_while_its_old_connection_seems_alive(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    identity = worker.take()
+    back = service.worker(running=identity)
+    assert worker.closed()
+    back.report(identity, COMPLETED)
+    assert client.end("cog-1").code == COMPLETED
+
+
+def test_remote_log_messages_are_answered(service: Running) -> None:
+    assert service.worker().call("RLOG", b"INFO", b"PROBE type=CPU") == [b"OK"]
+
+
+# information
+
+
+def test_info(service: Running) -> None:
+    client, _worker = service.client(), service.worker("w1", slots=2)
+    client.submit(job(attributes={"maxwalltime": "90"}))
+    assert client.call("INFO", b"workers", b"") == [b"           ID    Cores     Running", b"    w1:000000        2          1"]
+    heading, line = client.call("INFO", b"jobs", b"")
+    assert heading == b"          ID          Worker            Executable           Start Time     Walltime"
+    assert re.fullmatch(rb"cog-1:\d+        w1:000000               /bin/true    \d\d/\d\d/\d\d \d\d:\d\d:\d\d    1:30:00", line)
+    heading, line = client.call("INFO", b"blocks", b"")
+    assert heading == b"    ID    State    Workers           Start Time    Walltime"
+    assert line.startswith(b"    w1        R          1    ")
+    with pytest.raises(Refused, match="Unknown type: 'x'"):
+        client.call("INFO", b"x", b"")
+    with pytest.raises(Refused, match="Missing command argument #2"):
+        client.call("INFO", b"workers")
+
+
+# stage in
+
+
+def test_stage_in(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("GET", b"proxy://1/a/./x", b"/job/x", stream=True)
+    request = client.expect("GET")
+    assert request.args == [b"file://localhost/a/x", b"/job/x"]
+    client.channel.reply_part(request.tag, encode_long(5), False)
+    client.send()
+    assert worker.data(tag) == (encode_long(5), False)
+    client.channel.signal(request.tag, b"QUEUED", to_replier=False)
+    client.channel.signal(request.tag, b"SOMETHING", to_replier=False)
+    client.send()
+    assert worker.signal() == (tag, b"QUEUED")
+    client.channel.reply_part(request.tag, b"hello", True)
+    client.send()
+    assert worker.data(tag) == (b"hello", True)
+    assert service.look(lambda running: [peer.transfers for peer in running.peers.values()]) == [set(), {}]
+
+
+def test_stage_in_of_an_empty_file(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("GET", b"pinned:proxy://1/b", b"/job/b", stream=True)
+    client.answer(client.expect("GET"), encode_long(0))
+    assert worker.data(tag) == (encode_long(0), True)
+
+
+def test_stage_in_of_a_missing_file(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("GET", b"proxy://1/b", b"/job/b")
+    request = client.expect("GET")
+    client.channel._output += [
+        encode(request.tag, REPLY | ERROR, b"/b (No such file or directory)"), encode(request.tag, REPLY | ERROR | FINAL, b"\xac\xed\0\5")]
+    client.send()
+    assert worker.reply(tag).message == "/b (No such file or directory)"
+
+
+@pytest.mark.parametrize(("url", "message"), [
+    (b"proxy://1/c", "no job on this worker has this file in its staging lists"),
+    (b"proxy://1//a/x", "no job on this worker"), (b"proxy://1/a/../b", "no job on this worker"), (b"proxy://9/b", "no job on this worker"),
+    (b"proxy:b", "no job on this worker"), (b"file://localhost/b", "no access to files of its own host"),
+    (b"/etc/passwd", "no access to files of its own host"), (b"a/b:c", "no access to files of its own host"),
+    (b"bogus://x/y", "Unknown protocol: bogus"),
+])
+def test_files_that_a_worker_gets_and_puts_in_vain(service: Running, url: bytes, message: str) -> None:
+    client, worker, _identity = with_staging(service)
+    with pytest.raises(Refused, match=message):
+        worker.call("GET", url, b"dst")
+    with pytest.raises(Refused, match=message):
+        worker.call("PUT", encode_long(-1), b"src", url)
+    assert client.call("VERSION") == [b"0.4"]
+    assert not [event for event in client.events if isinstance(event, Request) and event.name in ("GET", "PUT")]
+
+
+def test_what_may_be_read_may_not_be_written(service: Running) -> None:
+    _client, worker, _identity = with_staging(service)
+    with pytest.raises(Refused, match="no job on this worker"):
+        worker.call("GET", b"proxy://1//cwd/out", b"dst")
+    with pytest.raises(Refused, match="no job on this worker"):
+        worker.call("PUT", encode_long(0), b"src", b"proxy://1/b")
+
+
+def test_files_without_all_their_arguments(service: Running) -> None:
+    _client, worker, _identity = with_staging(service)
+    with pytest.raises(Refused, match="Missing command argument #2"):
+        worker.call("GET", b"proxy://1/b")
+    with pytest.raises(Refused, match="Missing command argument #3"):
+        worker.call("PUT", encode_long(0), b"src")
+
+
+def test_files_of_a_job_that_has_ended_or_runs_elsewhere(service: Running) -> None:
+    client, worker, identity = with_staging(service)
+    other = service.worker("w2")
+    with pytest.raises(Refused, match="no job on this worker"):
+        other.call("GET", b"proxy://1/b", b"dst")
+    worker.report(identity, COMPLETED)
+    with pytest.raises(Refused, match="no job on this worker"):
+        worker.call("GET", b"proxy://1/b", b"dst")
+    assert client.end("cog-1").code == COMPLETED
+
+
+def test_files_of_a_client_that_is_gone(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    client.close()
+    worker.expect("CANCELJOB")
+    with pytest.raises(Refused, match="no job on this worker"):
+        worker.call("GET", b"proxy://1/b", b"dst")
+
+
+def test_a_client_lost_in_the_middle_of_a_stage_in(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("GET", b"proxy://1/b", b"dst", stream=True)
+    client.channel.reply_part(client.expect("GET").tag, encode_long(5), False)
+    client.send()
+    assert worker.data(tag) == (encode_long(5), False)
+    client.close()
+    assert worker.reply(tag).message == "Connection to client lost"
+
+
+def test_a_worker_lost_in_the_middle_of_a_stage_in(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("GET", b"proxy://1/b", b"dst", stream=True)
+    request = client.expect("GET")
+    client.channel.reply_part(request.tag, encode_long(5), False)
+    client.send()
+    worker.data(tag)
+    worker.close()
+    assert client.signal() == (request.tag, b"ABORT")
+    client.channel.fail(request.tag, "ABORTED")
+    client.send()
+    assert client.end("cog-1").code == FAILED
+
+
+def test_a_worker_that_gives_up_a_stage_in(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("GET", b"proxy://1/b", b"dst")
+    request = client.expect("GET")
+    worker.channel.signal(tag, b"NONSENSE", to_replier=True)
+    worker.channel.signal(99, b"ABORT", to_replier=True)
+    worker.channel.signal(tag, b"ABORT No space left on device", to_replier=True)
+    worker.send()
+    assert client.signal() == (request.tag, b"ABORT")
+    client.channel.fail(request.tag, "ABORTED")
+    client.send()
+    assert worker.reply(tag).message == "ABORTED"
+
+
+def test_two_files_under_one_tag(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    for _times in range(2):
+        worker.socket.sendall(encode(50, 0x20, b"GET") + encode(50, 0, b"proxy://1/b") + encode(50, FINAL, b"dst"))
+    worker.channel._next_tag = 50
+    worker.channel.request("X")
+    worker.channel.take_output()
+    assert "belongs to another file" in worker.reply(50).message
+    client.expect("GET")
+
+
+def test_files_under_way_have_a_limit(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TRANSFERS", 2)
+    client, worker, _identity = with_staging(service)
+    for _times in range(2):
+        worker.command("GET", b"proxy://1/b", b"dst")
+        client.expect("GET")
+    with pytest.raises(Refused, match="limit of 2 files under way"):
+        worker.call("GET", b"proxy://1/b", b"dst")
+
+
+@pytest.fixture
+def low_water(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flow control that sets in after 256 KiB."""
+    monkeypatch.setattr(module, "HIGH_WATER", 262144)
+    monkeypatch.setattr(module, "LOW_WATER", 65536)
+
+
+CHUNK = bytes(range(256)) * 256
+
+
+def pour(peer: Peer, more: Callable[[], None]) -> int:
+    """Send more and more until a signal comes; how often that was."""
+    for total in range(1000):
+        if any(isinstance(event, Signal) for event in peer.events):
+            return total
+        more()
+        peer.send()
+        peer.socket.settimeout(0.001)
+        with contextlib.suppress(TimeoutError):
+            peer.receive()
+        peer.socket.settimeout(PATIENCE)
+    pytest.fail("nothing stops it")
+
+
+def _unsent_to_workers(running: Any) -> int:
+    return max(peer.unsent() for peer in running.peers.values() if peer.kind == "worker")
+
+
+def _transfers(running: Any) -> int:
+    return sum(len(peer.transfers) for peer in running.peers.values())
+
+
+@pytest.mark.usefixtures("low_water")
+def test_a_slow_worker_holds_up_its_file_and_nobody_else(service: Running) -> None:
+    client, slow, _identity = with_staging(service, buffer=65536)
+    tag = slow.command("GET", b"proxy://1/b", b"dst", stream=True)
+    request = client.expect("GET")
+    client.channel.reply_part(request.tag, encode_long(1 << 40), False)
+    total = pour(client, lambda: client.channel.reply_part(request.tag, CHUNK, False))
+    assert client.signal() == (request.tag, b"SUSPEND")
+    assert service.look(_unsent_to_workers) < 4 * 1048576
+    # Others are served meanwhile, also by the same client.
+    quick = service.worker("w2", slots=5)
+    client.submit(job("cog-2"))
+    quick.report(quick.take(), COMPLETED)
+    while client.status()[1].code != COMPLETED:
+        pass
+    # Now the slow one reads all of it, and the client may go on.
+    assert slow.data(tag)[0] == encode_long(1 << 40)
+    for _times in range(total):
+        assert slow.data(tag) == (CHUNK, False)
+    assert client.signal() == (request.tag, b"RESUME")
+    client.channel.reply_part(request.tag, b"end", True)
+    client.send()
+    assert slow.data(tag) == (b"end", True)
+
+
+@pytest.mark.usefixtures("low_water")
+def test_a_client_that_does_not_stop_loses_its_file_only(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNSENT_FILES", 1048576)
+    client, slow, identity = with_staging(service, buffer=65536)
+    tag = slow.command("GET", b"proxy://1/b", b"dst", stream=True)
+    request = client.expect("GET")
+    for _times in range(400):
+        client.channel.reply_part(request.tag, CHUNK, False)
+    client.send()
+    service.until(lambda running: not _transfers(running))
+    assert slow.wait(lambda event: isinstance(event, Failure) and event.tag == tag).message == "the worker reads too slowly"
+    slow.report(identity, FAILED, 520, "Error staging in file")
+    assert client.end("cog-1").code == FAILED
+
+
+def test_a_file_whose_last_piece_is_one_too_many(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNSENT_FILES", -1)
+    client, worker, _identity = with_staging(service)
+    service.look(lambda running: running.peers[2].pause_writing())
+    for final in (True, False):
+        tag = worker.command("GET", b"proxy://1/b", b"dst")
+        request = client.expect("GET")
+        client.channel.reply_part(request.tag, b"x", final)
+        client.send()
+        assert worker.reply(tag).message == "the worker reads too slowly"
+    assert client.signal() == (request.tag, b"ABORT")
+
+
+def test_a_file_that_was_not_held_back_is_not_resumed(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    service.look(lambda running: running.peers[2].pause_writing())
+    get = worker.command("GET", b"proxy://1/b", b"dst", stream=True)
+    request = client.expect("GET")
+    service.look(lambda running: (running.peers[2].resume_writing(), running.peers[1].pause_writing()))
+    put = worker.command("PUT", encode_long(0), b"out", b"proxy://1//cwd/out")
+    out = client.expect("PUT")
+    service.look(lambda running: running.peers[1].resume_writing())
+    client.answer(out)
+    assert worker.reply(put).values == [b"OK"]
+    client.answer(request, encode_long(0))
+    worker.data(get)
+    assert not [event for event in client.events + worker.events if isinstance(event, Signal)]
+
+
+# stage out
+
+
+def test_stage_out(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    for url, where in ((b"proxy://1//cwd/out", b"/cwd/out"), (b"proxy://1//cwd/many-7", b"/cwd/many-7")):
+        tag = worker.command("PUT", encode_long(5), b"/job/out", url, final=False)
+        request = client.expect("PUT")
+        assert request.args == [encode_long(5), b"/job/out", b"file://localhost/" + where]
+        worker.channel.data(tag, b"hel", False)
+        worker.channel.data(tag, b"lo", True)
+        worker.send()
+        assert [client.data(request.tag), client.data(request.tag)] == [(b"hel", False), (b"lo", True)]
+        client.answer(request)
+        assert worker.reply(tag).values == [b"OK"]
+    assert not service.look(_transfers)
+
+
+@pytest.mark.parametrize("length", [0, -1])
+@pytest.mark.parametrize("final", [True, False])
+def test_stage_out_of_nothing(service: Running, length: int, final: bool) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("PUT", encode_long(length), b"out", b"proxy://1//cwd/out", final=final)
+    request = client.expect("PUT")
+    assert (request.args[0], request.final) == (encode_long(length), True)
+    client.answer(request)
+    assert worker.reply(tag).values == [b"OK"]
+
+
+def test_a_stage_out_that_the_client_refuses(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
+    client.channel.fail(client.expect("PUT").tag, "Permission denied")
+    client.send()
+    assert worker.reply(tag).message == "Permission denied"
+    worker.channel.data(tag, b"hello", True)
+    worker.send()
+    assert worker.call("VERSION") == [b"0.4"]
+
+
+def test_a_worker_that_gives_up_a_stage_out(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
+    request = client.expect("PUT")
+    worker.channel.signal(tag, b"ABORT", to_replier=True)
+    worker.channel.abort(tag)
+    worker.send()
+    assert client.wait(lambda event: isinstance(event, Aborted)).tag == request.tag
+    service.until(lambda running: not _transfers(running))
+
+
+def test_frames_of_a_stage_out_that_was_refused_before(service: Running) -> None:
+    _client, worker, _identity = with_staging(service)
+    opening = encode(77, 0x20, b"PUT") + encode(77, 0, encode_long(5)) + encode(77, 0, b"o") + encode(77, 0, b"bad")
+    worker.socket.sendall(opening + encode(77, 0, b"data") + encode(77, ERROR | FINAL, b""))
+    assert worker.call("VERSION") == [b"0.4"]
+
+
+def test_a_client_that_answers_a_file_before_its_end(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
+    client.answer(client.expect("PUT"))
+    assert worker.reply(tag).values == [b"OK"]
+    worker.channel.data(tag, b"he", False)
+    worker.channel._output.append(encode(tag, ERROR | FINAL, b""))
+    worker.send()
+    assert worker.call("VERSION") == [b"0.4"]
+
+
+def test_a_worker_lost_in_the_middle_of_a_stage_out(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
+    request = client.expect("PUT")
+    worker.close()
+    assert client.wait(lambda event: isinstance(event, Aborted)).tag == request.tag
+
+
+def test_a_client_lost_in_the_middle_of_a_stage_out(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    tag = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
+    client.expect("PUT")
+    client.close()
+    assert worker.reply(tag).message == "Connection to client lost"
+
+
+@pytest.mark.usefixtures("low_water")
+def test_a_slow_client_holds_up_its_files_and_nobody_else(service: Running) -> None:
+    slow = service.client(buffer=65536)
+    worker = service.worker(slots=2)
+    slow.submit(staging())
+    worker.take()
+    tag = worker.command("PUT", encode_long(1 << 40), b"out", b"proxy://1//cwd/out", final=False)
+    total = pour(worker, lambda: worker.channel.data(tag, CHUNK, False))
+    assert worker.signal() == (tag, b"STOP")
+    # A file that begins now is stopped before its data.
+    late = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/many-1", final=False)
+    assert worker.signal() == (late, b"STOP")
+    # Others are served meanwhile, also by the same worker.
+    other = service.client()
+    other.submit(job("cog-2"))
+    worker.report(worker.take(), COMPLETED)
+    assert other.end("cog-2").code == COMPLETED
+    request = slow.expect("PUT")
+    for _times in range(total):
+        assert slow.data(request.tag) == (CHUNK, False)
+    assert {worker.signal() for _times in range(2)} == {(tag, b"CONTINUE"), (late, b"CONTINUE")}
+    worker.channel.data(tag, b"end", True)
+    worker.send()
+    assert slow.data(request.tag) == (b"end", True)
+    slow.answer(request)
+    assert worker.reply(tag).values == [b"OK"]
+
+
+@pytest.mark.usefixtures("low_water")
+def test_a_worker_that_does_not_stop_loses_its_file_only(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNSENT_FILES", 1048576)
+    slow = service.client(buffer=65536)
+    worker = service.worker()
+    slow.submit(staging())
+    identity = worker.take()
+    tag = worker.command("PUT", encode_long(1 << 40), b"out", b"proxy://1//cwd/out", final=False)
+    for _times in range(400):
+        worker.channel.data(tag, CHUNK, False)
+    worker.send()
+    assert worker.reply(tag).message == "the client reads too slowly"
+    request = slow.expect("PUT")
+    slow.wait(lambda event: isinstance(event, Aborted) and event.tag == request.tag)
+    worker.report(identity, FAILED, 515, "Stage out failed")
+    assert slow.end("cog-1").code == FAILED
+
+
+# peers that misbehave
+
+
+def test_a_peer_that_does_not_speak_the_protocol(service: Running) -> None:
+    for peer in (service.client(), service.stranger()):
+        peer.socket.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert peer.closed()
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    worker.report(worker.take(), COMPLETED)
+    assert client.end("cog-1").code == COMPLETED
+
+
+@pytest.mark.usefixtures("low_water")
+def test_a_peer_that_never_reads_is_dropped(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNSENT", 1048576)
+    stuck = service.stranger(buffer=65536)
+    worker = service.worker()
+    echo = encode(1, 0x20, b"ECHO") + encode(1, FINAL, bytes(100000))
+    with pytest.raises(OSError):
+        for _times in range(1000):
+            stuck.socket.sendall(echo)
+    service.until(lambda running: len(running.peers) == 1)
+    assert worker.call("VERSION") == [b"0.4"]
+
+
+def test_a_peer_that_never_answers_is_dropped(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_UNANSWERED", 3)
+    service = start(silence=5.0)
+    client, worker = service.client(), service.worker()
+    for number in range(2):
+        client.submit(job("cog-%d" % number))
+        worker.report(worker.take(), COMPLETED)
+    assert client.closed()
+    assert worker.call("VERSION") == [b"0.4"]
+
+
+def test_connections_have_a_limit(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REFUSED", 1)
+    monkeypatch.setattr(module, "REFUSAL_TIME", 0.5)
+    service = start(max_connections=2)
+    client, worker = service.client(), service.worker()
+    refused = service.client()
+    with pytest.raises(Refused, match="limit of 2 connections"):
+        refused.submit(job())
+    assert service.stranger().closed()
+    assert refused.closed()
+    client.submit(job())
+    worker.report(worker.take(), COMPLETED)
+    assert client.end("cog-1").code == COMPLETED
+
+
+def test_a_reset_connection(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job())
+    worker.take()
+    worker.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    worker.close()
+    assert client.end("cog-1").code == FAILED
+
+
+# time
+
+
+def test_heartbeats(start: Callable[..., Running]) -> None:
+    service = start(heartbeats=(0.05, 0.1), silence=10.0)
+    worker = service.worker()
+    before = worker.channel.last_received
+    while worker.channel.last_received < before + 0.3:
+        worker.receive()
+    assert worker.call("HEARTBEAT")[0] != b""
+    assert service.client().call("HEARTBEAT", encode_long(0))[0] != b""
+
+
+def test_a_silent_peer_is_dropped(start: Callable[..., Running]) -> None:
+    service = start(silence=1.0)
+    client, worker = service.client(), service.worker("w1", "node3")
+    client.submit(job())
+    worker.take()
+    deadline = time.monotonic() + 30
+    while service.look(lambda running: running.pool.active):
+        client.call("HEARTBEAT")
+        time.sleep(0.05)
+        assert time.monotonic() < deadline
+    assert client.end("cog-1").message == "Block task failed: Connection to worker lost (worker w1:000000 on node3)"
+    assert worker.closed()
+    assert client.closed()
+
+
+def test_the_periods_of_heartbeats_are_drawn_as_specified(service: Running) -> None:
+    service.worker()
+    service.client()
+    now = service.look(lambda running: running.now())
+    due = service.look(lambda running: [peer.channel._next_heartbeat for peer in running.peers.values()])
+    assert now + 29 < due[0] < now + 40
+    assert due[1] is None
+
+
+# the end
+
+
+def test_the_service_stops(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    client.submit(job("cog-1"))
+    client.submit(job("cog-2"))
+    worker.take()
+    stopping = service.begin(service.service.stop())
+    ends = dict(client.status() for _times in range(4))
+    assert {name: (status.code, status.message) for name, status in ends.items()} == {
+        "cog-1": (FAILED, "Shutting down worker"), "cog-2": (FAILED, "Shutting down service")}
+    client.answer(client.expect("SHUTDOWN"))
+    worker.answer(worker.expect("SHUTDOWN"))
+    with pytest.raises(Closed):
+        client.receive()
+    with pytest.raises(ConnectionRefusedError):
+        service.client()
+    client.close()
+    worker.close()
+    stopping.result(30)
+
+
+def test_peers_that_do_not_go_are_dropped_when_the_service_stops(service: Running) -> None:
+    client, worker = service.client(), service.worker()
+    service.run(service.service.stop())
+    assert client.closed()
+    assert worker.closed()
+    assert not service.look(lambda running: running.peers)
+
+
+def test_a_peer_that_has_just_gone_when_the_service_stops(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    worker = service.worker()
+    service.look(lambda running: [setattr(peer.transport, "write_eof", gone) for peer in running.peers.values()])
+    service.run(service.service.stop())
+    assert worker.closed()
+
+
+def test_no_job_is_taken_while_the_service_stops(service: Running) -> None:
+    client = service.client()
+    assert client.call("VERSION") == [b"0.4"]
+    service.look(lambda running: setattr(running, "stopping", True))
+    with pytest.raises(Refused, match="the service is shutting down"):
+        client.submit(job())
+
+
+# who may speak
+
+
+def test_only_listed_workers_register(start: Callable[..., Running], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "workers"
+    path.write_text("secret-1 node1\n")
+    service = start(admission=Admission(str(path)))
+    client = service.client()
+    with caplog.at_level(logging.DEBUG):
+        with pytest.raises(Refused, match="its block id is not in this pool's list of workers"):
+            service.worker("secret-2")
+        path.write_text("secret-1 node1\nsecret-2\n")
+        worker = service.worker("secret-1")
+        client.submit(job())
+        worker.take()
+        worker.close()
+        assert client.end("cog-1").message == "Block task failed: Connection to worker lost (worker node1:000000 on node1)"
+        service.worker("secret-2")
+    assert "refused a worker from 127.0.0.1: its block id is not" in caplog.text
+    assert "registered worker node1:000000 on node1" in caplog.text
+    assert "secret" not in caplog.text
+    assert "secret" not in str(client.call("INFO", b"workers", b""))
+
+
+def test_the_workers_own_name_for_itself_stays_with_it(start: Callable[..., Running], tmp_path: Path) -> None:
+    path = tmp_path / "workers"
+    path.write_text("secret-1 node1\n")
+    service = start(admission=Admission(str(path)))
+    client, worker = service.client(), service.worker("secret-1")
+    client.submit(job())
+    identity = worker.take()
+    worker.report(identity, ACTIVE, 0, "workerid=secret-1:000000")
+    worker.report(identity, COMPLETED)
+    assert [status.message for status in client.statuses("cog-1")] == ["", "", "workerid=node1:000000", ""]
+
+
+def test_a_block_id_in_use_is_refused_from_another_address(start: Callable[..., Running], tmp_path: Path) -> None:
+    path = tmp_path / "workers"
+    path.write_text("secret-1 node1\n")
+    service = start(admission=Admission(str(path)))
+    client, worker = service.client(), service.worker("secret-1")
+    thief = service.stranger(source="127.0.0.9")
+    with pytest.raises(Refused, match="in use by a worker from 127.0.0.1"):
+        thief.register("secret-1")
+    with pytest.raises((Refused, Closed, ConnectionError)):
+        thief.register("secret-1")
+    client.submit(job())
+    identity = worker.take()
+    back = service.worker("secret-1", running=identity)
+    assert worker.closed()
+    back.report(identity, COMPLETED)
+    assert client.end("cog-1").code == COMPLETED
+
+
+def test_only_the_given_users_are_clients(start: Callable[..., Running]) -> None:
+    with pytest.raises(Refused, match="user %d may not use this service" % os.getuid()):
+        start(admission=Admission(users=[os.getuid() + 1])).client().submit(job())
+    start(admission=Admission(users=[os.getuid()])).client().submit(job())
+
+
+def test_arguments_and_environment_are_not_logged(service: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        client, worker = service.client(), service.worker()
+        client.submit(job(arguments=["secret-argument"], environment=[("KEY", "secret-value")]))
+        worker.report(worker.take(), FAILED, 3, "secret-message")
+        client.end("cog-1")
+    assert "secret" not in caplog.text
