@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 
-from coaster_pool import command_line, job_runner, report, screen, wanted
+from coaster_pool import command_line, jetstream, job_runner, report, screen, wanted
 from coaster_pool.end import Ending
 from coaster_pool.failure import SOME_FAILED, Failure
 from coaster_pool.pool import Pool
@@ -41,13 +41,19 @@ def main(arguments: list[str] | None = None) -> int:
                 pool.check_start(hosts)
                 return 0
 
+            config = options.jetstream_config
+            if config:
+                jetstream.write(config, jetstream.PoolInfo(1, 1, "http://127.0.0.1:4050"), check=True)
             pool.start(hosts)
+            values = jetstream.pool_info((worker["slots"] for worker in pool.info["workers"]), pool.url)
+            if config:
+                progress.say(f"wrote the pool into {jetstream.write(config, values).path}")
             if options.command:
                 return job_runner.run(options.command, job_runner.environment(pool.info, dict(os.environ)), ending)
             if options.show_stats:
                 screen.show(pool, ending)
             else:
-                announce(pool, options.json, progress)
+                announce(pool, values, options.json, progress)
                 if pool.kept:
                     pool.watch()
             return ending.status or (SOME_FAILED if pool.failed and options.detach else 0)
@@ -56,9 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
         return failure.status
 
 
-def announce(pool: Pool, as_json: bool, progress: Progress) -> None:
+def announce(pool: Pool, values: jetstream.PoolInfo, as_json: bool, progress: Progress) -> None:
     """The result on standard output; what to do with it on standard error."""
     print(report.as_json(pool.name, pool.info) if as_json else f"Started coaster service: {pool.url}", flush=True)
+    progress.say("for Jetstream's configuration:\n" + jetstream.block(values).rstrip())
     progress.say(f"for cog-job-submit: export PATH={shlex.quote(pool.info['bin_dir'])}:$PATH")
 
 

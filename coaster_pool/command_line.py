@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 
-from . import version
+from . import jetstream, version
 
 EXAMPLES = """\
 examples:
@@ -47,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
     add("--connect-limit", type=_seconds, default=10, metavar="S", help="seconds until a host must answer (%(default)s)")
     add = top.add_argument_group("what is shown").add_argument
     add("--show-stats", action="store_true", help="show a live screen in place of the line with the URL")
-    add("--jetstream-config", nargs="?", const="~/.config/jetstream/config.yaml", metavar="FILE",
-        help="write the pool into Jetstream's configuration (%(const)s)")
+    add("--jetstream-config", nargs="?", const="", metavar="FILE.yaml",
+        help="write the pool into Jetstream's configuration (~/.config/jetstream/config.yaml)")
     add("--json", action="store_true", help="say the result as one JSON object")
     add("-q", "--quiet", action="store_true", help="say nothing but the result and errors")
     add("--version", action="version", version=f"start_pool.py {version.VERSION}")
@@ -73,14 +74,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         if not command:
             parser().error("name a command after --")
     top = parser()
-    options = top.parse_args(words)
+    options = top.parse_intermixed_args(words)
     options.command = command
+    _sort_out_config(options)
     named = options.fqdns or options.hosts_file or options.inventory
     if not named and not (options.status or options.stop):
         top.error("name at least one host, as user@host, an ssh alias, or localhost")
     if command and (options.detach or options.status or options.stop or options.remove or options.logs or options.show_stats):
         top.error("a command after -- goes with none of --detach, --status, --stop, --remove, --logs and --show-stats")
     return options
+
+
+def _sort_out_config(options: argparse.Namespace) -> None:
+    """A word behind ``--jetstream-config`` is its file when it looks like one, else a host."""
+    word = options.jetstream_config
+    if word and "/" not in word and not word.endswith((".yaml", ".yml")):
+        options.fqdns.insert(0, word)
+        word = ""
+    options.jetstream_config = str(jetstream.default_path(os.environ)) if word == "" else word
 
 
 def _directory(text: str) -> str:

@@ -12,4 +12,7 @@ from . import hosts
 
 def members(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Host name to the variables of the inventory. Raises Failure on a word, or a file, that cannot be used."""
-    return {host.name: host.variables() for host in hosts.parse(options.fqdns)}
+    words = list(options.fqdns)
+    for path in options.hosts_file:
+        words += hosts.from_file(path)
+    return {host.name: host.variables() for host in hosts.parse(words)}
