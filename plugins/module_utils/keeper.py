@@ -33,8 +33,9 @@ ANNOUNCEMENTS = {
 }
 """Lines of the service's standard output (coaster-protocol 6.1) and what is kept of them."""
 
-STOP_LIMIT = 5.0
-"""Seconds that a service has to end after SIGTERM."""
+STOP_LIMIT = {"builtin": 5.0, "swift": 2.0}
+"""Seconds that a service of that engine has to end after SIGTERM. Swift/K sends its workers home within half a second, but
+waits without end for workers that are dead already (coaster-protocol 7.2)."""
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before each new start of a service that died; the last one goes on."""
 STEADY = 60.0
@@ -43,7 +44,7 @@ LOG_LINES = 20
 
 LEASH = """\
 exec 3<&0 </dev/null
-{ read -r _; trap '' TERM; kill -TERM 0; sleep 5; kill -KILL 0; } <&3 >/dev/null 2>&1 &
+{ read -r _; trap '' TERM; kill -TERM 0; for _ in 1 2 3 4 5; do sleep 1; kill -0 $$ || break; done; kill -KILL 0; } <&3 >/dev/null 2>&1 &
 exec 3<&-
 exec "$0" "$@"
 """
@@ -170,7 +171,7 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, number)
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.read_output(), STOP_LIMIT)
+                await asyncio.wait_for(self.read_output(), STOP_LIMIT[self.settings["engine"]])
         os.close(self.leash)
         self.process = None
 

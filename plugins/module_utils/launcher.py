@@ -86,7 +86,6 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
             raise LaunchError(str(error)) from error
     if check:
         return {"name": wanted.pool, "engine": wanted.engine, "bin_dir": wanted.bin_dir, "changed": True}
-    state.make_folder(folder)
     with _locked(folder):
         if running(wanted.pool) is None and not _starting(folder):
             _launch(folder, wanted, java)
@@ -124,26 +123,22 @@ def stop(pool: str, keep_logs: bool = False, check: bool = False) -> bool:
     if not os.path.isdir(folder):
         return False
     if check:
-        return True
+        return not keep_logs or os.listdir(folder) != ["logs"]
     with _locked(folder):
-        known = state.read_json(os.path.join(folder, "pool.json")) or {}
-        keeper = _keeper(folder)
-        if keeper is not None and state.alive(keeper):
-            _end(keeper, signal.SIGTERM)
-        _await_group(known.get("service"))
-        for name in os.listdir(folder):
-            if name == "logs" and keep_logs:
-                continue
+        _end_all(folder)
+        names = [name for name in os.listdir(folder) if name not in ("lock", "logs" if keep_logs else "")]
+        for name in names:
             path = os.path.join(folder, name)
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
+        os.unlink(os.path.join(folder, "lock"))
     if not keep_logs:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
-    return True
+    return bool(names) or not keep_logs
 
 
 def worker_addresses(reach: "Sequence[str]") -> "List[str]":
@@ -182,6 +177,7 @@ def announced_address(wanted: Wanted) -> str:
 
 
 def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
+    _end_all(folder)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(folder, "pool.json"))
     logs = os.path.join(folder, "logs")
@@ -226,7 +222,18 @@ def _keeper(folder: str) -> "Optional[Dict[str, Any]]":
 
 
 def _starting(folder: str) -> bool:
-    return state.alive(_keeper(folder))
+    """Whether a keeper lives that has not reported a failure: one that has is about to end."""
+    known = state.read_json(os.path.join(folder, "pool.json")) or {}
+    return "error" not in known and state.alive(_keeper(folder))
+
+
+def _end_all(folder: str) -> None:
+    """End the pool's keeper and what it started. Raises LaunchError."""
+    known = state.read_json(os.path.join(folder, "pool.json")) or {}
+    keeper = _keeper(folder)
+    if keeper is not None and state.alive(keeper):
+        _end(keeper, signal.SIGTERM)
+    _await_group(known.get("service"))
 
 
 def _end(process: "Dict[str, Any]", number: int) -> None:
@@ -246,15 +253,15 @@ def _end(process: "Dict[str, Any]", number: int) -> None:
 
 def _await_group(service: "Optional[Dict[str, Any]]") -> None:
     """After the end of a keeper: wait for what it may have left, which its guard in the service's process group ends."""
-    until = time.monotonic() + GUARD_LIMIT
     if service is None:
         return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        while time.monotonic() < until:
-            os.killpg(service["pid"], 0)
-            time.sleep(_PAUSE)
-        if state.alive(service):
-            os.killpg(service["pid"], signal.SIGKILL)
+    until = time.monotonic() + GUARD_LIMIT
+    while state.group_alive(service["pid"]):
+        if time.monotonic() > until:
+            if state.alive(service):
+                os.killpg(service["pid"], signal.SIGKILL)
+            return
+        time.sleep(_PAUSE)
 
 
 def _explain(known: "Dict[str, Any]") -> str:
@@ -265,7 +272,20 @@ def _explain(known: "Dict[str, Any]") -> str:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> "Iterator[None]":
-    """One start or stop of a pool at a time."""
-    with open(os.path.join(folder, "lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """One start or stop of a pool at a time. The folder is there, also when a stop before us has removed it."""
+    with contextlib.ExitStack() as stack:
+        while not _lock(folder, stack):
+            pass
         yield
+
+
+def _lock(folder: str, stack: contextlib.ExitStack) -> bool:
+    """Wait for the folder's lock; whether it is still the folder's when it is ours."""
+    path = os.path.join(folder, "lock")
+    state.make_folder(folder)
+    try:
+        lock = stack.enter_context(open(path, "w"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False

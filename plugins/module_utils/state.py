@@ -163,6 +163,31 @@ def alive(process: "Any") -> bool:
     return mark is not None and mark == process.get("started")
 
 
+def group_alive(group: int) -> bool:
+    """Whether a process of the process group still runs. Where there is no /proc also zombies count."""
+    try:
+        names = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        names = []
+    if not names:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+    for name in names:
+        try:
+            with open("/proc/%s/stat" % name, "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields[2] == b"%d" % group and fields[0] not in (b"Z", b"X"):
+            return True
+    return False
+
+
 def this_process() -> "Dict[str, Any]":
     """This process as alive() takes it."""
     return {"pid": os.getpid(), "started": start_time(os.getpid())}

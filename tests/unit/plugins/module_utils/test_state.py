@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -161,6 +162,20 @@ class TestProcesses:
 
     def test_a_later_process_with_the_same_id(self) -> None:
         assert not state.alive({"pid": os.getpid(), "started": "1"})
+
+    def test_a_group(self) -> None:
+        with subprocess.Popen(["sh", "-c", "sleep 60 & kill -9 $$"], start_new_session=True) as leader:
+            leader.wait(60)
+            assert state.group_alive(leader.pid)
+            os.killpg(leader.pid, 9)
+            until = time.monotonic() + 60
+            while state.group_alive(leader.pid):
+                assert time.monotonic() < until
+
+    def test_a_group_of_zombies(self) -> None:
+        with subprocess.Popen(["true"], start_new_session=True) as leader:
+            os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+            assert not state.group_alive(leader.pid)
 
     @pytest.mark.parametrize("value", [None, 7, {}, {"pid": "1"}, {"pid": None}, {"started": "1"}])
     def test_what_is_no_process(self, value: object) -> None:
