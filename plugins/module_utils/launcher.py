@@ -284,8 +284,9 @@ def _lock(folder: str, stack: contextlib.ExitStack) -> bool:
     path = os.path.join(folder, "lock")
     state.make_folder(folder)
     try:
-        lock = stack.enter_context(open(path, "w"))
+        lock = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
+        stack.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return os.path.samestat(os.fstat(lock.fileno()), os.stat(path))
+        return os.path.samestat(os.fstat(lock), os.stat(path))
     except FileNotFoundError:
         return False
