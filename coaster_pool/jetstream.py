@@ -279,19 +279,14 @@ def _is_right(before: Document, text: str, values: PoolInfo) -> bool:
         there = {name: _child(node, name, ()) if node else None for name in PoolInfo._fields}
     except ValueError:
         return False
-    for name, value in values._asdict().items():
-        found = there[name]
-        if found is None or not _holds(found[1], value):
-            return False
-    return bool(_rest(before.root, SECTION) == _rest(after, SECTION))
+    has_values = all((found := there[name]) is not None and _holds(found[1], value) for name, value in values._asdict().items())
+    return has_values and bool(_rest(before.root, SECTION) == _rest(after, SECTION))
 
 
 def _rest(node: Node | None, path: Sequence[str]) -> Any:
-    """A document without the three values, and without the sections that have nothing else; None when nothing is left."""
+    """Mappings within each other without the three values, and without those that have nothing else; None when nothing is left."""
     if node is None or node.is_null:
         return None
-    if node.kind != "mapping":
-        return _form(node)
     pairs = []
     for key, child in node.pairs:
         name = _text(key)
