@@ -205,11 +205,11 @@ class _Connection(asyncio.Protocol):
     """One HTTP request and its answer."""
 
     transport: asyncio.Transport
+    limit: asyncio.TimerHandle
 
     def __init__(self, control: Control) -> None:
         self.control = control
         self.data = b""
-        self.limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -220,8 +220,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.control.connections -= 1
-        if self.limit is not None:
-            self.limit.cancel()
+        self.limit.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():

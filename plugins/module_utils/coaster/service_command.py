@@ -10,6 +10,7 @@ Exit status: 0 help; 1 usage error; 2 the service cannot start; 3 a mode that th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -56,6 +57,7 @@ OPTIONS = [
     Option("help", "h", "", "show this"),
 ]
 
+_GOODBYE = "Shutting down service..."
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 _LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 _CONTROL_CHARACTERS = {code: "?" for code in (*range(32), *range(127, 160)) if code != 10}
@@ -135,15 +137,26 @@ class Painter(threading.Thread):
         self._pictures: queue.Queue[str] = queue.Queue(2)
 
     def run(self) -> None:
-        """Write until the program ends."""
-        while True:
-            say(self._pictures.get(), end="")
-            self._pictures.task_done()
+        """Write until the last picture, or until nobody reads any more."""
+        picture = self._pictures.get()
+        with contextlib.suppress(OSError):
+            while picture:
+                left = picture.encode("utf-8", "replace")
+                while left:
+                    left = left[os.write(1, left):]
+                picture = self._pictures.get()
 
     def paint(self, picture: str) -> None:
         """Show this next, unless the terminal is behind."""
-        if not self._pictures.full():
+        with contextlib.suppress(queue.Full):
             self._pictures.put_nowait(picture)
+
+    def finish(self, picture: str) -> None:
+        """Show this as the last one and wait a moment until it is there."""
+        with contextlib.suppress(queue.Full):
+            self._pictures.put(picture, timeout=0.1)
+            self._pictures.put("", timeout=0.1)
+            self.join(0.1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -172,6 +185,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(configuration: Configuration) -> int:
     """Start everything, announce it, wait for a signal, stop."""
     values = configuration.values
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, _end, ended, number)
     messages = _start_log(values.get("logdir"))
     address = _local_address() if "local" in values else values.get("listen")
     client_socket = _listen(address, configuration.port, "-port")
@@ -195,16 +211,14 @@ async def _serve(configuration: Configuration) -> int:
     say("Started coaster service: " + url)
     say("Worker connection URL: " + worker_url)
     log.info("clients connect to %s, workers to %s", url, worker_url)
-    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, _end, ended, number)
     painter = asyncio.ensure_future(_show(control, messages)) if "stats" in values else None
     signalled = await ended
-    if painter is not None:
+    log.info("ended by signal %d", signalled)
+    if painter is None:
+        say(_GOODBYE)
+    else:
         painter.cancel()
         await asyncio.wait([painter])
-    say("Shutting down service...")
-    log.info("ended by signal %d", signalled)
     await service.stop()
     return 128 + signalled
 
@@ -224,8 +238,7 @@ async def _show(control: Control, messages: LastMessages) -> None:
             painter.paint(screen.frame(control.information(), messages.lines))
             await asyncio.sleep(1)
     finally:
-        painter.paint(END + "\n")
-        painter.join(0.1)
+        painter.finish(END + "\n" + _GOODBYE + "\n")
 
 
 def announced_host(environment: os._Environ[str] | dict[str, str]) -> str:
@@ -243,11 +256,9 @@ def announced_host(environment: os._Environ[str] | dict[str, str]) -> str:
 
 def say(line: str, end: str = "\n") -> None:
     """Write to standard output at once; when nobody reads it any more, the service goes on."""
-    try:
+    with contextlib.suppress(OSError):
         sys.stdout.write(line + end)
         sys.stdout.flush()
-    except (OSError, ValueError):
-        pass
 
 
 def _usage() -> str:
@@ -269,8 +280,8 @@ def _start_log(directory: str | None) -> LastMessages:
     name = time.strftime("cps-%Y-%m-%d_%H-%M-%S.log")
     try:
         if directory is not None:
-            os.makedirs(directory, exist_ok=True)
             name = os.path.join(directory, name)
+            os.makedirs(directory, exist_ok=True)
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         file = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
@@ -298,7 +309,7 @@ def _listen(address: str | None, port: int, option: str) -> socket.socket:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise StartError("%s port %d: %s" % (address or "all interfaces,", candidate, error.strerror or error)) from error
-    if low != high:
+    if port == 0:
         raise StartError("Address already in use: no port from %d to %d (GLOBUS_TCP_PORT_RANGE) is free" % (low, high))
     holder = sockets.holder(port)
     raise StartError("Address already in use: port %d is held by %s; end it, or choose another port with %s" % (
