@@ -54,8 +54,9 @@ class Wanted:
         self.address, self.owner, self.limit = address, owner, limit
         self.ports = {"service": service_port, "worker": worker_port, "control": control_port}
         self.engine = engine
+        if engine != "builtin" and not bin_dir:
+            self.bin_dir = swift.in_path()
         if engine == "auto":
-            self.bin_dir = bin_dir or swift.in_path()
             self.engine = "swift" if self.bin_dir else "builtin"
 
 

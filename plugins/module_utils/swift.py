@@ -8,6 +8,7 @@ distribution is left as it is: the pool's folder gets a small ``java`` that drop
 in front of PATH.
 """
 
+import errno
 import os
 import re
 import shlex
@@ -60,7 +61,7 @@ def in_path() -> "Optional[str]":
 def check(bin_dir: "Optional[str]") -> str:
     """The bin directory, when it has the three programs. Raises SwiftError."""
     if not bin_dir:
-        raise SwiftError("the engine 'swift' needs the bin directory of a Swift/K distribution")
+        raise SwiftError("the engine 'swift' needs the bin directory of a Swift/K distribution, and PATH has no coaster-service of one")
     for program in PROGRAMS:
         path = os.path.join(bin_dir, program)
         if not os.path.isfile(path):
@@ -73,14 +74,15 @@ def check(bin_dir: "Optional[str]") -> str:
 
 
 def check_ports(ports: "Dict[str, int]") -> None:
-    """Raises SwiftError when another process has one of the ports: Swift/K itself overlooks a busy port for workers."""
+    """Raises SwiftError when one of the ports is not to be had: Swift/K itself overlooks a busy port for workers."""
     for port in ports.values():
         try:
             sockets.listen(None, port).close()
-        except OSError as error:
-            holder = sockets.holder(port)
-            who = " by %s" % holder if holder else ""
-            raise SwiftError("port %d is taken%s (%s): end that process or choose another port" % (port, who, error.strerror)) from error
+        except (OSError, OverflowError) as error:
+            if getattr(error, "errno", 0) != errno.EADDRINUSE:
+                raise SwiftError("port %d cannot be used (%s): choose another port" % (port, error)) from error
+            holder = sockets.holder(port) or "another process"
+            raise SwiftError("port %d is taken by %s: end that process or choose another port" % (port, holder)) from error
 
 
 def find_java() -> Java:
