@@ -355,7 +355,7 @@ class Worker:
         identity = text(argument)
         run = self._runs.get(identity)
         if run is None:
-            self._channel().request("JOBSTATUS", jobs.encode_status(identity, Status(CANCELED), b""))
+            self._channel().request("JOBSTATUS", jobs.encode_status(identity, Status(CANCELED)))
             self._channel().reply(tag)
             return
         run.cancel_tags.append(tag)
@@ -431,10 +431,13 @@ class Worker:
         self._free_slots.append(slot)
 
     def report(self, run: Run, status: Status) -> None:
-        """Tell the service the status of a job, when there is a service. A final one without output has an empty detail."""
+        """Tell the service the status of a job, as soon as there is a service.
+
+        Without the empty detail that worker.pl sends, Swift/K's service keeps the exit code (coaster-protocol 4.2).
+        """
         if run.unwanted:
             return
-        args = jobs.encode_status(run.identity, status, b"" if status.stdout is None else None)
+        args = jobs.encode_status(run.identity, status)
         if run.link is None:
             self._reports.append((run.identity, args))
         else:
