@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import processes
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.connection import clock, wait_for
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.processes import (
