@@ -29,6 +29,11 @@ SILENCE_LIMIT = 120.0
 
 _SEPARATE = 16384  # from this many bytes on a payload is not copied behind its header
 
+_NAMES = {
+    name.encode("ascii"): name for name in (
+        "CANCELJOB", "CONFIGSERVICE", "GET", "HEARTBEAT", "JOBSTATUS", "PUT", "REGISTER", "RLOG", "SHUTDOWN", "SUBMITJOB",
+    )
+}
 _LONG = struct.Struct("<q")
 _INT = struct.Struct("<i")
 
@@ -156,11 +161,13 @@ class Channel:
         """
         tag = self._tag()
         self._sent[tag] = _Sent(context, stream)
-        output = self._output
-        last = len(args)
-        output.append(encode(tag, INITIAL | FINAL if final and not last else INITIAL, name.encode("ascii")))
-        for index, arg in enumerate(args, 1):
-            output.append(encode(tag, FINAL if final and index == last else 0, arg))
+        append = self._output.append
+        left = len(args)
+        append(encode(tag, INITIAL if left or not final else INITIAL | FINAL, name.encode("ascii")))
+        for arg in args:
+            left -= 1
+            append(header(tag, 0 if left or not final else FINAL, len(arg)))
+            append(arg)
         return tag
 
     def data(self, tag: int, payload: bytes, final: bool) -> None:
@@ -217,13 +224,36 @@ class Channel:
         except FrameError as error:
             raise ChannelError(str(error)) from error
         events: "List[Event]" = []
+        opened = self._open
         for tag, flags, payload in arrived:
             if flags & SIGNAL:
                 self._receive_signal(tag, flags, payload, events)
             elif flags & REPLY:
                 self._receive_reply(tag, flags, payload, events)
+            elif flags & INITIAL:
+                self._receive_name(tag, flags, payload, events, now)
             else:
-                self._receive_request(tag, flags, payload, events, now)
+                request = opened.get(tag)
+                if request is None:
+                    continue
+                if request.streaming or flags & ERROR:
+                    self._receive_data(request, tag, flags, payload, events)
+                    continue
+                # Most frames are arguments: no call for them.
+                args = request.args
+                args.append(payload)
+                if flags & FINAL:
+                    del opened[tag]
+                    self._held -= request.size
+                    self._deliver(tag, request.name, args, events, now)
+                    continue
+                size = len(payload) + HEADER_SIZE
+                request.size += size
+                self._held += size
+                if self._held > self._max_message:
+                    raise self._too_much()
+                if len(args) == 3 and request.name == "PUT":
+                    self._receive_put(request, tag, events)
         return events
 
     def tick(self, now: float) -> "List[Event]":
@@ -300,55 +330,45 @@ class Channel:
         else:
             self._hold(sent, payload)
 
-    def _receive_request(self, tag: int, flags: int, payload: bytes, events: "List[Event]", now: float) -> None:
-        final = flags & FINAL
-        if flags & INITIAL:
-            name = payload.upper().decode("ascii", "replace")
+    def _receive_name(self, tag: int, flags: int, payload: bytes, events: "List[Event]", now: float) -> None:
+        name = _NAMES.get(payload) or payload.upper().decode("ascii", "replace")
+        if tag in self._open:
             self._close(tag)
-            if final:
-                self._deliver(tag, name, [], events, now)
-                return
-            if len(self._open) >= MAX_OPEN:
-                raise ChannelError("more than %d incomplete requests at once" % MAX_OPEN)
-            opened = self._open[tag] = _Open(name)
-            self._hold(opened, payload)
+        if flags & FINAL:
+            self._deliver(tag, name, [], events, now)
             return
-        request = self._open.get(tag)
-        if request is None:
-            return
-        if flags & ERROR:
-            if final:
-                self._close(tag)
-                if request.streaming:
-                    events.append(Aborted(tag))
-            return
-        if request.streaming:
-            if final:
-                self._close(tag)
-            events.append(Data(tag, payload, bool(final)))
-            return
-        request.args.append(payload)
+        if len(self._open) >= MAX_OPEN:
+            raise ChannelError("more than %d incomplete requests at once" % MAX_OPEN)
+        opened = self._open[tag] = _Open(name)
+        self._hold(opened, payload)
+
+    def _receive_data(self, request: "_Open", tag: int, flags: int, payload: bytes, events: "List[Event]") -> None:
+        """A frame of a PUT's content, or of a request that its sender gives up."""
+        final = flags & FINAL
         if final:
             self._close(tag)
-            self._deliver(tag, request.name, request.args, events, now)
-            return
-        if request.name == "PUT" and len(request.args) == 3:
-            # A size of -1 has no data; the Java service then leaves the FINAL flag out (coaster-protocol 5.3).
-            if decode_long(request.args[0]) <= 0:
-                self._close(tag)
-                events.append(Request(tag, "PUT", request.args))
-            else:
-                request.streaming = True
-                events.append(Request(tag, "PUT", request.args, False))
-            return
-        self._hold(request, payload)
+        if not flags & ERROR:
+            events.append(Data(tag, payload, bool(final)))
+        elif final and request.streaming:
+            events.append(Aborted(tag))
+
+    def _receive_put(self, request: "_Open", tag: int, events: "List[Event]") -> None:
+        """A PUT has all its arguments. A size of 0 or -1 has no data; the Java service then leaves the FINAL flag out
+        (coaster-protocol 5.3)."""
+        request.streaming = decode_long(request.args[0]) > 0
+        events.append(Request(tag, "PUT", request.args, not request.streaming))
+        if not request.streaming:
+            self._close(tag)
 
     def _hold(self, entry: "Union[_Open, _Sent]", payload: bytes) -> None:
         size = len(payload) + HEADER_SIZE
         entry.size += size
         self._held += size
         if self._held > self._max_message:
-            raise ChannelError("the peer's incomplete messages are larger than the limit of %d bytes" % self._max_message)
+            raise self._too_much()
+
+    def _too_much(self) -> ChannelError:
+        return ChannelError("the peer's incomplete messages are larger than the limit of %d bytes" % self._max_message)
 
     def _close(self, tag: int) -> None:
         opened = self._open.pop(tag, None)

@@ -12,7 +12,7 @@ import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Tuple, Union
+    from typing import Any, List, Tuple
 
     Frame = Tuple[int, int, bytes]
 
@@ -78,11 +78,12 @@ class Decoder:
         del held[:position]
         return frames
 
-    def _cut(self, data: "Union[bytes, memoryview]") -> "Tuple[int, List[Frame]]":
-        """The whole frames at the beginning of ``data`` and where they end."""
+    def _cut(self, data: "Any") -> "Tuple[int, List[Frame]]":
+        """The whole frames at the beginning of ``data`` (bytes, or a view of some) and where they end."""
         frames: "List[Frame]" = []
         position = 0
         have = len(data)
+        view = isinstance(data, memoryview)
         self._need = HEADER_SIZE
         while have - position >= HEADER_SIZE:
             tag, flags, size, check, checksum = _unpack_from(data, position)
@@ -94,7 +95,9 @@ class Decoder:
             if end > have:
                 self._need = HEADER_SIZE + size
                 break
-            payload = bytes(data[position + HEADER_SIZE:end])
+            payload = data[position + HEADER_SIZE:end]
+            if view:
+                payload = bytes(payload)
             if checksum and checksum != zlib.adler32(payload):
                 self.checksum_mismatches += 1
             frames.append((tag, flags, payload))
