@@ -38,10 +38,10 @@ def run(command: list[str], variables: dict[str, str], ending: Ending) -> int:
     try:
         while True:
             try:
-                status = process.wait(KILL_AFTER if ending.event.is_set() else 1.0)
+                status = process.wait(KILL_AFTER if ending.came else 1.0)
                 return status if status >= 0 else 128 - status
             except subprocess.TimeoutExpired:
-                if ending.event.is_set() and ending.seconds() > KILL_AFTER:
+                if ending.came and ending.seconds() > KILL_AFTER:
                     process.kill()
     finally:
         ending.on_signal = None

@@ -112,7 +112,7 @@ class Pool:
 
     def check(self) -> bool:
         """Whether the pool still runs; False when it was stopped on purpose. Raises Failure when its keeper is gone."""
-        if self._launcher.running(self.name) is not None or self.ending.event.is_set():
+        if self._launcher.running(self.name) is not None or self.ending.came:
             return True
         until = time.monotonic() + STOPPED_WITHIN
         while time.monotonic() < until:
@@ -173,7 +173,7 @@ class Pool:
         return {name: known[name] for name in names}
 
     def _check_start(self, wanted: dict[str, dict[str, Any]]) -> None:
-        if self.ending.event.is_set():
+        if self.ending.came:
             raise Failure(self.ending.status, "interrupted while the pool was starting")
         if self._service_error is not None:
             raise self._service_error
