@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class ActionModule(HostAction):
                 values, _ = self.exchange("status", wanted["pool"], {})
                 return {"changed": bool(values.get("slots"))}
             values, _ = self.exchange("stop", wanted["pool"], {"keep_logs": _yes(wanted["keep_logs"])})
+            self._disconnect(wanted["pool"], host)
             return {"changed": values.get("changed") == "yes"}
         return self._start(wanted, host)
 
@@ -74,6 +76,14 @@ class ActionModule(HostAction):
             urls=values.get("urls", "").split(","),
             pending=values.get("pending", "").split(),
         )
+
+    def _disconnect(self, pool: str, host: str) -> None:
+        """End what connects this machine with the host: the pool's tunnel, and ssh's own connection that waits for more to do."""
+        if self._connection.transport == "ssh":
+            with contextlib.suppress(tunnels.TunnelError):
+                tunnels.ask(state.folder(pool), {"close": host}, limit=5)
+            with contextlib.suppress(AnsibleConnectionFailure):
+                self._connection.reset()
 
     def _route(self, wanted: dict[str, Any]) -> str:
         """How the worker reaches the service: direct, tunnel, or local without any network. Raises ExchangeError."""
