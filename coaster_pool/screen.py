@@ -81,8 +81,12 @@ def _count(number: int | None) -> str:
 
 
 def _section(title: str, *columns: str) -> Table:
+    """A heading; the columns of all sections stand below each other, and one without a name is as wide as all of them."""
     table = Table(box=None, header_style="bold reverse", expand=True, pad_edge=True)
     table.add_column(title, ratio=2, no_wrap=columns[:1] != ("",))
-    for column in columns:
-        table.add_column(column, ratio=3 if column == "" else 1)
+    if columns == ("",):
+        table.add_column("", ratio=4)
+    else:
+        for column in (*columns, "", "", "")[:4]:
+            table.add_column(column, ratio=1, justify="left")
     return table

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from . import hosts
+from . import hosts, inventories
 
 
 def members(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -15,4 +15,5 @@ def members(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     words = list(options.fqdns)
     for path in options.hosts_file:
         words += hosts.from_file(path)
-    return {host.name: host.variables() for host in hosts.parse(words)}
+    found = inventories.load(options.inventory) if options.inventory else {}
+    return inventories.merge(found, hosts.parse(words))
