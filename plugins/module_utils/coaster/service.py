@@ -50,6 +50,8 @@ REFUSAL_TIME = 5.0
 """Seconds that a refused peer has to read why."""
 MAX_REFUSED = 256
 """Connections beyond the limit that are told so; yet more are closed without a word."""
+ACKNOWLEDGE_WITHIN = 0.005
+"""Seconds until a worker's status is acknowledged when nothing else goes to it: two small packets in one."""
 GOODBYE_TIME = 0.5
 """Seconds that peers have to take leave when the service stops."""
 RETURNED = "it has come back on another connection"
@@ -80,6 +82,7 @@ class Service:
         self._next_channel_id = 1
         self._servers: list[asyncio.AbstractServer] = []
         self._written: list[Peer] = []
+        self._late: list[Peer] = []
         self._empty: asyncio.Event | None = None
 
     def now(self) -> float:
@@ -162,6 +165,20 @@ class Service:
                 self._loop.call_soon(self._flush)
             self._written.append(peer)
 
+    def touch_later(self, peer: Peer) -> None:
+        """The peer's channel may have output that nobody waits for: write it with the next, or in a moment."""
+        if not peer.touched and not peer.late:
+            peer.late = True
+            if not self._late:
+                self._loop.call_later(ACKNOWLEDGE_WITHIN, self._flush_late)
+            self._late.append(peer)
+
+    def _flush_late(self) -> None:
+        late, self._late = self._late, []
+        for peer in late:
+            peer.late = False
+            peer.flush()
+
     def _flush(self) -> None:
         written, self._written = self._written, []
         for peer in written:
@@ -191,7 +208,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.touched = False
+        self.touched = self.late = False
         self.congested = False
         self.refusal: str | None = None
         self.address = "?"
@@ -241,12 +258,17 @@ class Peer(asyncio.Protocol):
         except ChannelError as error:
             self.drop(str(error))
             return
+        patient = True
         for event in events:
             if isinstance(event, Request):
                 self._request(event)
+                patient = patient and event.name == "JOBSTATUS"
             elif not isinstance(event, Reply) or event.context is not None:
                 self._other(event)
-        service.touch(self)
+        if patient:
+            service.touch_later(self)
+        else:
+            service.touch(self)
 
     def _request(self, request: Request) -> None:
         name = self.commands.get(request.name)
