@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             config = options.jetstream_config
             if config:
-                jetstream.write(config, jetstream.PoolInfo(1, 1, "http://127.0.0.1:4050"), check=True)
+                jetstream.write(config, jetstream.PoolInfo(0, 0, ""), check=True)
             pool.start(hosts)
             values = jetstream.pool_info((worker["slots"] for worker in pool.info["workers"]), pool.url)
             if config:

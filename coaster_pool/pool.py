@@ -22,6 +22,9 @@ SERVICE = "coasters.pool.coaster_service"
 READY = "coasters.pool.coaster_service_info"
 WORKER = "coasters.pool.swift_worker"
 LOG = "coasters.pool.swift_worker_info"
+EXTRA = "ansible_ssh_extra_args"
+NOBODY = "nobody="
+"""A host pattern that matches no host word: the play for the client is left out."""
 
 STOPPED_WITHIN = 3.0
 """Seconds after the end of the keeper in which a stop on purpose has removed the pool's folder."""
@@ -148,7 +151,7 @@ class Pool:
                 break
         else:
             self.progress.say(f"jobs still run there after {limit:g} s: ending them")
-        self._run("stop_pool", leaving, self._heard_at_stop, None, {"pool_client": "none"})
+        self._run("stop_pool", leaving, self._heard_at_stop, None, {"pool_client": NOBODY})
         members.save(self.name, {name: kept for name, kept in members.load(self.name).items() if name not in leaving})
 
     def logs(self, names: list[str]) -> None:
@@ -207,14 +210,14 @@ class Pool:
             "coaster_service_port": self.options.port,
             "coaster_service_worker_port": self.options.worker_port,
             "coaster_service_owner": 0 if self.options.detach else os.getpid(),
-            "swift_worker_route": self.options.route,
-            "swift_worker_trust": self.options.trust,
+            "coaster_service_reach": list(hosts) if self.options.route == "direct" else self.options.trust,
             "swift_worker_restart": self.options.restart,
             **(more or {}),
         }
         ssh = playbook.ssh_options(self.options.accept_new_host_keys)
-        inventory = {"all": {"hosts": hosts, "vars": {"ansible_ssh_extra_args": ssh}}}
-        playbook.run(name, inventory, variables, self.collections, ending, heard, self.options.connect_limit, check)
+        table = {host: {**own, EXTRA: f"{ssh} {own[EXTRA]}"} if EXTRA in own else own for host, own in hosts.items()}
+        common = {EXTRA: ssh, "swift_worker_route": self.options.route, "swift_worker_trust": self.options.trust}
+        playbook.run(name, {"all": {"hosts": table, "vars": common}}, variables, self.collections, ending, heard, self.options.connect_limit, check)
 
     def _heard_at_start(self, outcome: playbook.Outcome) -> None:
         result = outcome.result
