@@ -91,7 +91,7 @@ class Task:
         number = self.worker.start_process(self, words, environment, files)
         try:
             self.worker.wake(self, clock() + limit)
-            return (yield from _exit())
+            return (yield)
         except (Cancelled, TimeUp):
             self.stopping = True
             kill_group(number)
@@ -99,7 +99,7 @@ class Task:
                 kill_marked(self.mark)
             self.worker.wake(self, clock() + KILL_LIMIT)
             with contextlib.suppress(TimeUp):
-                yield from _exit()
+                yield
             raise
         finally:
             self.deadline = NEVER
@@ -384,13 +384,6 @@ class Errand(Task):
             link.channel.fail(self.tag, str(error))
         else:
             link.channel.reply(self.tag)
-
-
-def _exit() -> "Life":
-    while True:
-        status = yield
-        if status is not None:
-            return status
 
 
 def _nameless(environment: "Dict[bytes, bytes]", mark: bytes) -> int:

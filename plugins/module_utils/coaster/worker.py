@@ -83,7 +83,7 @@ class Worker:
         self._tasks: "Dict[Task, None]" = {}
         self._children: "Dict[int, Task]" = {}
         self._senders: "Dict[int, Sender]" = {}
-        self._steps: "List[Task]" = []
+        self._steps: "Dict[Task, None]" = {}
         self._reports: "List[Report]" = []
         self._next_deadline = NEVER
         self._connection: "Optional[Connection]" = None
@@ -133,8 +133,7 @@ class Worker:
         elif self._dialed in writable or clock() >= self._dial_until:
             self._dial_on(self._dialed in writable)
         self._expire()
-        steps, self._steps = self._steps, []
-        for task in steps:
+        for task in list(self._steps):
             self._resume(task)
         if not self._registered and clock() >= self._lost_since + self.limit and self.exit_code is None:
             self._stop(self._reason.number if 0 < self._reason.number < 256 else 1, "Failed to connect: %s" % self._reason)
@@ -390,12 +389,14 @@ class Worker:
 
     def _resume(self, task: Task, event: "Any" = None) -> None:
         """Let a task go on with what it waited for."""
+        self._steps.pop(task, None)
         try:
             task.life.send(event)
         except StopIteration:
             self._done(task)
 
     def _throw(self, task: Task, error: Exception) -> None:
+        self._steps.pop(task, None)
         try:
             task.life.throw(error)
         except StopIteration:
@@ -450,7 +451,7 @@ class Worker:
 
     def step(self, task: Task) -> None:
         """Let the task go on after everybody else had a turn."""
-        self._steps.append(task)
+        self._steps[task] = None
 
     def start_process(self, task: Task, words: "Sequence[bytes]", environment: "Dict[bytes, bytes]", files: "Tuple[int, int, int]") -> int:
         """Start a process in the task's directory; its process id. The task gets its wait status. Raises OSError, ValueError."""
