@@ -10,7 +10,6 @@ import signal
 import stat
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,13 +70,18 @@ def run(
     ``on_outcome`` hears of each task as it ends. A signal in ``ending`` interrupts the run. ``connect_limit``: seconds
     until a host must answer. ``check``: change nothing.
     """
+    if ending is not None and ending.came:
+        return None
     import ansible_runner  # takes a third of a second, which bad input need not wait for
 
-    process: dict[str, int] = {}
-    interrupted: list[float] = []
+    pid = 0
 
     def handle(event: dict[str, Any]) -> bool:
-        process.setdefault("pid", event["pid"])
+        nonlocal pid
+        if not pid and "pid" in event:
+            pid = event["pid"]
+            if ending is not None and ending.came:
+                interrupt()
         kind = KINDS.get(event["event"])
         data = event.get("event_data", {})
         if kind is not None and isinstance(data.get("res"), dict):
@@ -85,13 +89,13 @@ def run(
         return False
 
     def interrupt() -> None:
-        if "pid" in process and not interrupted:
+        if pid:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process["pid"], signal.SIGINT)
-        interrupted.append(time.monotonic())
+                os.kill(pid, signal.SIGINT)
 
     def cancelled() -> bool:
-        return bool(interrupted) and ("pid" not in process or time.monotonic() - interrupted[0] > CANCEL_AFTER)
+        """Whether the runner shall kill ansible-playbook: before its first event that does no harm."""
+        return ending is not None and ending.came and (not pid or ending.seconds() > CANCEL_AFTER)
 
     if ending is not None:
         ending.on_signal = interrupt

@@ -54,7 +54,7 @@ run_swift() { COASTERS_MARK=$mark exec "$interpreter" "$dir/worker" -c "$slots" 
 echo $$ >"$dir/supervisor.pid"
 trouble_since=''
 pause=0
-while :; do
+while [ -d "$dir" ] || leave "its folder is gone"; do
   began=$(date +%s)
   "run_$engine" </dev/null >>"$dir/logs/worker.log" 2>&1 &
   worker=$!

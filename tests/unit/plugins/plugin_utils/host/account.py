@@ -55,7 +55,7 @@ class Account:
         data = exchange.standard_input(settings, program)
         done = subprocess.run(
             ["/bin/sh", "-c", exchange.command(verb, pool)], input=data[:len(data) - cut], capture_output=True,
-            env=self.environment | (environment or {}), cwd=self.home, timeout=LIMIT,
+            env=self.environment | (environment or {}), cwd=self.home, timeout=LIMIT, check=False,
         )
         assert (done.returncode, done.stderr) == (0, b"")
         self.output = done.stdout.decode()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -95,3 +96,13 @@ def test_after_it_has_ended_by_itself_the_same_command_starts_anew(plain: Accoun
     assert plain.start()["changed"] == "yes"
     assert plain.exchange("stop")["changed"] == "yes"
     assert os.listdir(plain.home) == ["started"]
+
+
+def test_a_supervisor_without_its_folder_ends(plain: Account) -> None:
+    """A stop may come while a start that was cut off still runs on the host."""
+    plain.start()
+    worker = plain.started()[0]
+    shutil.rmtree(plain.folder())
+    os.kill(worker["pid"], signal.SIGKILL)
+    plain.wait(lambda: not plain.processes())
+    assert len(plain.started()) == 1
