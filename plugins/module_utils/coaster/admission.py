@@ -42,16 +42,25 @@ class Admission:
         try:
             self._refresh(self._workers_file)
         except OSError as error:
+            self._read = None
             raise AdmissionError("the list of workers cannot be read: %s" % error.strerror) from error
         name = self._names.get(block_id)
         if name is None:
             raise AdmissionError("its block id is not in this pool's list of workers")
         return name
 
+    def may_stay(self, block_id: str) -> bool:
+        """Whether a worker that registered under this block id still stands in the list; also when that cannot be read."""
+        try:
+            self.block_name(block_id)
+        except AdmissionError:
+            return self._read is None
+        return True
+
     def check_client(self, remote: tuple[str, int], local: tuple[str, int]) -> None:
         """Raises AdmissionError when the client at ``remote`` must not speak to the service at ``local``."""
         if self._users is not None and _is_loopback(remote[0]):
-            user = owner(remote, local)
+            user = owner(local=remote, remote=local)
             if user is None:
                 raise AdmissionError("the user of its connection cannot be seen")
             if user not in self._users:

@@ -87,16 +87,16 @@ class Slot:
 
 class Worker:
     """One registered worker: ``block`` is its block's id, ``number`` its place in there, ``jobs`` what it was sent, by
-    service-side identity, ``since`` when it registered."""
+    service-side identity, ``since`` when it registered. A ``closed`` one gets no more jobs: it is drained or lost."""
 
-    __slots__ = ("handle", "block", "number", "host", "slots", "since", "jobs", "completed", "failed", "lost")
+    __slots__ = ("handle", "block", "number", "host", "slots", "since", "jobs", "completed", "failed", "lost", "closed")
 
     def __init__(self, handle: Any, block: str, number: int, host: str, slots: int, since: float) -> None:
         self.handle, self.block, self.number, self.host, self.since = handle, block, number, host, since
         self.slots = [Slot(self, index) for index in range(slots)]
         self.jobs: dict[str, Job] = {}
         self.completed = self.failed = 0
-        self.lost = False
+        self.lost = self.closed = False
 
     @property
     def id(self) -> str:
@@ -222,6 +222,11 @@ class Pool:
             self._lose(worker, actions)
             self._dispatch(actions)
         return actions
+
+    def drain(self, worker: Worker) -> None:
+        """Hand the worker no more jobs; those that it has go on."""
+        if not worker.closed:
+            self._close(worker)
 
     def accepted(self, worker: Worker, identity: str) -> list[Action]:
         """The worker took the job that it was sent."""
@@ -367,7 +372,9 @@ class Pool:
 
     def _offer(self, slot: Slot) -> None:
         """Put an idle slot up: best quality first; among equals the first slots of all workers before the second ones
-        (so that few jobs spread over many hosts), and then the one idle for the longest."""
+        (so that few jobs spread over many hosts), and then the one idle for the longest. Not those of a closed worker."""
+        if slot.worker.closed:
+            return
         heappush(self._idle, (-slot.quality, slot.index, self._next_turn, slot))
         self._next_turn += 1
 
@@ -387,7 +394,7 @@ class Pool:
         queue, idle = self._queue, self._idle
         while self.queued and idle:
             slot = heappop(idle)[3]
-            if slot.worker.lost:
+            if slot.worker.closed:
                 self._dead_slots -= 1
                 continue
             job = heappop(queue)[2]
@@ -413,14 +420,20 @@ class Pool:
             if len(self._empty_blocks) > MAX_EMPTY_BLOCKS:
                 oldest = next(iter(self._empty_blocks))
                 del self._empty_blocks[oldest], self.blocks[oldest]
-        self._dead_slots += len(worker.slots) - len(worker.jobs)
-        if self._dead_slots * 2 > len(self._idle):
-            self._idle = [entry for entry in self._idle if not entry[3].worker.lost]
-            heapify(self._idle)
-            self._dead_slots = 0
+        if not worker.closed:
+            self._close(worker)
         for job in worker.jobs.values():
             self._worker_gone(job, worker, actions)
         worker.jobs.clear()
+
+    def _close(self, worker: Worker) -> None:
+        """Its idle slots stay in the heap until they are met or such entries prevail."""
+        worker.closed = True
+        self._dead_slots += len(worker.slots) - len(worker.jobs)
+        if self._dead_slots * 2 > len(self._idle):
+            self._idle = [entry for entry in self._idle if not entry[3].worker.closed]
+            heapify(self._idle)
+            self._dead_slots = 0
 
     def _cancel(self, job: Job, actions: list[Action]) -> None:
         if job.slot is None:

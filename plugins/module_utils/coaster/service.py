@@ -193,6 +193,7 @@ class Service:
             elif peer.channel.unanswered() > MAX_UNANSWERED:
                 peer.drop("it does not answer")
             else:
+                peer.check()
                 self.touch(peer)
         self.received.tick(now)
         self.sent.tick(now)
@@ -230,6 +231,9 @@ class Peer(asyncio.Protocol):
 
     def new_channel(self) -> Channel:
         return Channel(self.service.now(), silence_limit=self.service.silence)
+
+    def check(self) -> None:
+        """Called each second."""
 
     def joined(self) -> None:
         """The peer has its channel id."""
@@ -318,12 +322,13 @@ class Peer(asyncio.Protocol):
         self.lose()
         return False
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.lose()
         self.service.leave(self)
 
     def version(self, request: Request) -> None:
         self.channel.reply(request.tag, (VERSION.encode(),))
+
 
 class ClientPeer(Peer):
     """A connection to the client port."""
@@ -341,6 +346,9 @@ class ClientPeer(Peer):
 
     def __str__(self) -> str:
         return "client %d from %s" % (self.channel_id, self.address)
+
+    def check(self) -> None:
+        """Called each second."""
 
     def joined(self) -> None:
         self.client = self.service.pool.add_client(self, self.channel_id)
@@ -433,6 +441,8 @@ class WorkerPeer(Peer):
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self.worker: Worker | None = None
+        self.block_id = ""
+        self.sent_home = False
         self.transfers: dict[int, Transfer] = {}
 
     def __str__(self) -> str:
@@ -442,6 +452,17 @@ class WorkerPeer(Peer):
 
     def new_channel(self) -> Channel:
         return Channel(self.service.now(), random.uniform(*self.service.heartbeats), self.service.silence)
+
+    def check(self) -> None:
+        """A worker whose block id is no longer listed gets no more jobs, and is sent home when its last one has ended."""
+        if self.worker is None or self.sent_home:
+            return
+        if not self.worker.closed and not self.service.admission.may_stay(self.block_id):
+            log.info("draining %s: its block id is no longer in the list of workers", self)
+            self.service.pool.drain(self.worker)
+        if self.worker.closed and not self.worker.jobs:
+            self.sent_home = True
+            self.channel.request("SHUTDOWN")
 
     def lose(self) -> None:
         if self.worker is not None and not self.worker.lost:
@@ -496,6 +517,7 @@ class WorkerPeer(Peer):
         try:
             if not block or len(block) > MAX_BLOCK_ID or not block.isprintable() or " " in block:
                 raise AdmissionError("its block id has blanks or control characters, or its length is not 1 to %d" % MAX_BLOCK_ID)
+            self.block_id = block
             block = admission.block_name(block)
             for other in pool.blocks[block].workers.values() if admission.listed and block in pool.blocks else ():
                 if other.handle.address != self.address:

@@ -35,6 +35,18 @@ def test_a_list_of_workers(tmp_path: Path) -> None:
             admission.block_name(block_id)
 
 
+def test_who_is_off_the_list_may_not_stay(tmp_path: Path) -> None:
+    path = tmp_path / "workers"
+    path.write_text("id1 a\n")
+    admission = Admission(str(path))
+    assert Admission().may_stay("anything")
+    assert admission.may_stay("id1")
+    path.unlink()
+    assert admission.may_stay("id1")
+    path.write_text("id2 b\n")
+    assert not admission.may_stay("id1")
+
+
 def test_the_list_is_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "workers"
     path.write_text("id1 a\n")

@@ -61,6 +61,20 @@ def one_of_each(slots: int = 1, **settings: Any) -> tuple[Pool, Worker, Client]:
 # the life of a job
 
 
+def test_a_drained_worker_gets_no_more_jobs_and_keeps_those_it_has() -> None:
+    pool, worker, client = one_of_each(slots=2)
+    job, _actions = submit(pool, client, "cog-1")
+    pool.drain(worker)
+    pool.drain(worker)
+    assert submit(pool, client, "cog-2")[1] == []
+    assert told(pool.status(worker, job.identity, Status(COMPLETED))) == [("cog-1", SUBMITTED), ("cog-1", COMPLETED)]
+    assert (pool.queued, worker.jobs) == (1, {})
+    _other, actions = pool.add_worker("other", "w2", "node2")
+    assert sent(actions) == ["cog-2"]
+    assert pool.worker_lost(worker) == []
+    assert submit(pool, client, "cog-3")[1] == []
+
+
 def test_a_job_from_submission_to_its_end() -> None:
     pool, worker, client = one_of_each()
     job, actions = submit(pool, client)

@@ -1040,6 +1040,26 @@ def test_a_block_id_in_use_is_refused_from_another_address(start: Callable[..., 
     assert client.end("cog-1").code == COMPLETED
 
 
+def test_a_worker_that_is_taken_off_the_list_is_drained_and_sent_home(start: Callable[..., Running], tmp_path: Path) -> None:
+    path = tmp_path / "workers"
+    path.write_text("secret-1 node1\nsecret-2 node2\n")
+    service = start(admission=Admission(str(path)))
+    client, worker = service.client(), service.worker("secret-1", slots=2)
+    client.submit(job())
+    identity = worker.take()
+    path.write_text("secret-2 node2\n")
+    service.until(lambda running: all(other.closed for other in running.pool.workers()))
+    second_client = service.client()
+    second_client.submit(job(identity="cog-2"))
+    other = service.worker("secret-2")
+    second = other.take()
+    worker.report(identity, COMPLETED)
+    assert client.end("cog-1").code == COMPLETED
+    worker.expect("SHUTDOWN")
+    other.report(second, COMPLETED)
+    assert second_client.end("cog-2").code == COMPLETED
+
+
 def test_only_the_given_users_are_clients(start: Callable[..., Running]) -> None:
     with pytest.raises(Refused, match="user %d may not use this service" % os.getuid()):
         start(admission=Admission(users=[os.getuid() + 1])).client().submit(job())
