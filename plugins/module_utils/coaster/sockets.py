@@ -76,8 +76,12 @@ def plain(host: str) -> str:
 
 def owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
     """The user id of the process at the ``local`` end of a connection on this machine; None when no process holds it."""
-    for entry in entries():
-        if entry.local == local and entry.remote == remote:
+    # Thousands of lines may be there: only the one that is wanted is taken apart.
+    for table, mapped in (("tcp", False), ("tcp6", True)):
+        text = _table(table)
+        at = text.find(" %s %s " % (_written(local, mapped), _written(remote, mapped)))
+        if at >= 0:
+            entry = _entry(text[text.rfind("\n", 0, at) + 1:text.find("\n", at)])
             return entry.uid if entry.inode else None
     return None
 
@@ -96,14 +100,21 @@ def holder(port: int) -> str | None:
 
 def entries() -> Iterator[Entry]:
     """All TCP sockets of this network namespace; none where there is no /proc."""
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = (PROC / "net" / name).read_text("ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            yield Entry(_end(fields[1]), _end(fields[2]), int(fields[3], 16), int(fields[7]), int(fields[9]))
+    for table in ("tcp", "tcp6"):
+        for line in _table(table).splitlines()[1:]:
+            yield _entry(line)
+
+
+def _table(name: str) -> str:
+    try:
+        return (PROC / "net" / name).read_text("ascii")
+    except OSError:
+        return ""
+
+
+def _entry(line: str) -> Entry:
+    fields = line.split()
+    return Entry(_end(fields[1]), _end(fields[2]), int(fields[3], 16), int(fields[7]), int(fields[9]))
 
 
 def _end(text: str) -> tuple[str, int]:
@@ -111,6 +122,15 @@ def _end(text: str) -> tuple[str, int]:
     words, _colon, port = text.partition(":")
     raw = b"".join(int(words[at:at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8))
     return plain(str(ipaddress.ip_address(raw))), int(port, 16)
+
+
+def _written(end: tuple[str, int], mapped: bool) -> str:
+    """The inverse of _end(); ``mapped``: an IPv4 address as it is seen through IPv6."""
+    raw = ipaddress.ip_address(end[0]).packed
+    if mapped and len(raw) == 4:
+        raw = bytes(10) + b"\xff\xff" + raw
+    words = (int.from_bytes(raw[at:at + 4], sys.byteorder) for at in range(0, len(raw), 4))
+    return "".join("%08X" % word for word in words) + ":%04X" % end[1]
 
 
 def _bound(family: int, where: tuple[Any, ...], backlog: int, dual: bool = False) -> socket.socket:

@@ -100,6 +100,14 @@ def test_an_ipv4_connection_to_a_socket_for_both_is_found() -> None:
             assert sockets.owner(client.getsockname(), where) == os.getuid()
 
 
+def test_an_ipv4_connection_made_through_an_ipv6_socket_is_found() -> None:
+    with sockets.listen(None, 0) as listening, socket.socket(socket.AF_INET6) as client:
+        port = listening.getsockname()[1]
+        client.connect(("::ffff:127.0.0.1", port))
+        remote = (sockets.plain(client.getsockname()[0]), client.getsockname()[1])
+        assert sockets.owner(remote, ("127.0.0.1", port)) == os.getuid()
+
+
 def test_who_holds_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with sockets.listen("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
