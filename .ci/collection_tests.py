@@ -54,7 +54,7 @@ def search_path() -> str:
     links = HOME / "bin"
     links.mkdir(parents=True, exist_ok=True)
     for version in PYTHONS:
-        found = subprocess.run([ROOT / ".ci" / "find-python", version], capture_output=True, text=True).stdout.strip()
+        found = subprocess.run([ROOT / ".ci" / "find-python", version], capture_output=True, text=True, check=False).stdout.strip()
         link = links / f"python{version}"
         link.unlink(missing_ok=True)
         if found:
@@ -68,7 +68,7 @@ def main() -> int:
     copy(target)
     prepare_home()
     environment = dict(os.environ, HOME=str(HOME), PATH=search_path(), LC_ALL="C.UTF-8")
-    return subprocess.run([str(Path(sys.executable).parent / "ansible-test"), *sys.argv[1:]], cwd=target, env=environment).returncode
+    return subprocess.run([str(Path(sys.executable).parent / "ansible-test"), *sys.argv[1:]], cwd=target, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

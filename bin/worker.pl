@@ -1,6 +1,8 @@
-#!/usr/bin/env python3
+#!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The worker of this checkout; ``perl worker.pl`` runs it too, because perl starts what the first line names."""
+# The worker of this checkout; ``perl worker.pl`` runs it too, because perl starts what the first line names.
+# A shell that reads this hands it to Python.
+"exec" "python3" "$0" "$@"
 
 import os
 import sys

@@ -154,7 +154,7 @@ def _addresses(pattern: str, word: str, limit: int) -> list[str]:
         raise _refused(word)
     if sample in _GROUPS:
         raise Failure(USAGE, f"{_shown(word)} is what Ansible calls a group of its own: give the host an alias in the ssh config")
-    if math.prod(sum(len(numbers) for numbers, _ in parts) for parts in ranges) > limit:
+    if math.prod(sum(len(numbers) for numbers, dummy in parts) for parts in ranges) > limit:
         raise Failure(USAGE, f"more than {LIMIT} hosts are named, with {_shown(word)}: name fewer")
     choices = [[str(number).zfill(width) for numbers, width in parts for number in numbers] for parts in ranges]
     addresses = ["".join(text + number for text, number in zip(literals, (*chosen, ""), strict=True)) for chosen in itertools.product(*choices)]

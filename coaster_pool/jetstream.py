@@ -120,7 +120,7 @@ def _edits(text: str, document: Document, values: PoolInfo) -> list[Edit]:
         _check_mapping(node, SECTION[:depth], document)
         found = _child(node, name, SECTION[:depth])
         if found is None:
-            if any(_text(other) == "<<" for other, _ in node.pairs):
+            if any(_text(other) == "<<" for other, dummy in node.pairs):
                 raise ValueError(f"{_dotted(SECTION[:depth])} takes values from elsewhere (<<): write {name} out there")
             return [_insert(text, document, node, key, SECTION[depth:], fields)]
         key, child = found

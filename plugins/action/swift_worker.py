@@ -42,9 +42,9 @@ class ActionModule(HostAction):
         """Start or stop."""
         if wanted["state"] == "stopped":
             if self._task.check_mode:
-                values, _ = self.exchange("status", wanted["pool"], {})
+                values, dummy = self.exchange("status", wanted["pool"], {})
                 return {"changed": bool(values.get("slots"))}
-            values, _ = self.exchange("stop", wanted["pool"], {"keep_logs": _yes(wanted["keep_logs"])})
+            values, dummy = self.exchange("stop", wanted["pool"], {"keep_logs": _yes(wanted["keep_logs"])})
             self._disconnect(wanted["pool"], host)
             return {"changed": values.get("changed") == "yes"}
         return self._start(wanted, host)
@@ -56,7 +56,7 @@ class ActionModule(HostAction):
         settings = self._settings(wanted, host, route, self._urls(wanted, host, route))
         result: dict[str, Any] = {}
         try:
-            values, _ = self.exchange(verb, wanted["pool"], settings, program)
+            values, dummy = self.exchange(verb, wanted["pool"], settings, program)
         except HostFailure as failure:
             if failure.cause != "callback" or wanted["route"] != "auto":
                 raise
@@ -64,7 +64,7 @@ class ActionModule(HostAction):
             result["fallback"] = str(failure)
             settings["call_back_limit"] = ""
             settings["urls"] = exchange.check_urls(self._urls(wanted, host, route))
-            values, _ = self.exchange(verb, wanted["pool"], settings, program)
+            values, dummy = self.exchange(verb, wanted["pool"], settings, program)
         return dict(
             result,
             changed=values.get("changed") == "yes",

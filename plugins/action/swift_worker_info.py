@@ -21,5 +21,5 @@ class ActionModule(HostAction):
     def work(self, wanted: dict[str, Any], host: str) -> dict[str, Any]:
         """The last lines of the logs."""
         del host
-        _, log = self.exchange("log", wanted["pool"], {"lines": str(max(1, wanted["lines"]))})
+        dummy, log = self.exchange("log", wanted["pool"], {"lines": str(max(1, wanted["lines"]))})
         return {"changed": False, "log": log}

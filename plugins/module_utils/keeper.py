@@ -210,7 +210,8 @@ class Keeper:
 
     def log(self, text: str) -> None:
         """A line in the keeper's log."""
-        print("%s %s" % (time.strftime("%Y-%m-%d %H:%M:%S"), text), flush=True)
+        sys.stdout.write("%s %s\n" % (time.strftime("%Y-%m-%d %H:%M:%S"), text))
+        sys.stdout.flush()
 
     @staticmethod
     async def first(*waits: "Any") -> None:
@@ -226,10 +227,10 @@ def main(path: str) -> int:
     """Keep the pool whose folder is ``path``; returns the exit status."""
     settings = state.read_json(os.path.join(path, "keeper.json"))
     if settings is None:
-        print("there is no keeper.json in %s" % path, file=sys.stderr)
+        sys.stderr.write("there is no keeper.json in %s\n" % path)
         return 1
     return asyncio.run(Keeper(path, settings).run())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    raise SystemExit(main(sys.argv[1]))

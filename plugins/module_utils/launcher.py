@@ -210,7 +210,7 @@ def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
     for name in ("keeper.py", "state.py", "tunnels.py"):
         state.write(os.path.join(program, name), pkgutil.get_data(str(__package__), name) or b"")
     with open(os.path.join(logs, "keeper.log"), "ab") as log:
-        keeper = subprocess.Popen(
+        keeper = subprocess.Popen(  # pylint: disable=ansible-bad-function  # it outlives the module
             [sys.executable, "-m", "program.keeper", folder], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True, cwd=folder,
         )

@@ -71,7 +71,7 @@ def answer(output: str, verb: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for line in output.splitlines():
         if line.startswith(PREFIX):
-            name, _, value = line[len(PREFIX):].partition("=")
+            name, dummy, value = line[len(PREFIX):].partition("=")
             values[printable(name)] = printable(value)
     if values.get("end") != verb:
         raise ExchangeError("its shell gave no whole answer: check that `ssh HOST true` works and its login files print no errors")

@@ -37,7 +37,7 @@ class HostAction(ActionBase):  # type: ignore[misc]
         """The module's result; a host that cannot be reached, or cannot do it, gives a ``cause`` and a sentence."""
         del tmp
         result: dict[str, Any] = super().run(None, task_vars)
-        _, wanted = self.validate_argument_spec(argument_spec=dict(self.SPEC))
+        dummy, wanted = self.validate_argument_spec(argument_spec=dict(self.SPEC))
         try:
             return {**result, **self.work(wanted, (task_vars or {}).get("inventory_hostname", ""))}
         except HostFailure as failure:

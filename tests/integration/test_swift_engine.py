@@ -73,7 +73,7 @@ def expected(station: Station) -> dict[str, int]:
 
 class TestPool:
     def test_every_host_has_a_worker_with_its_cores(self, pool: tuple[Station, Running, str]) -> None:
-        station, _, url = pool
+        station, dummy, url = pool
         known = station.status()
         assert (known["engine"], known["url"], known["missing"]) == ("swift", url, [])
         named = {worker["name"]: worker["host"] for worker in known["workers"]}
@@ -81,16 +81,16 @@ class TestPool:
         assert slots(station) == expected(station)
 
     def test_the_run_says_what_is_open_and_how_to_submit(self, pool: tuple[Station, Running, str]) -> None:
-        station, running, _ = pool
+        station, running, dummy = pool
         assert running.said.count("Swift/K listens on every interface without authentication") == 1
         assert f"export PATH={os.path.dirname(station.program('x'))}:$PATH" in running.said
 
     def test_a_job_on_every_slot_of_every_host_at_once(self, pool: tuple[Station, Running, str]) -> None:
-        station, _, url = pool
+        station, dummy, url = pool
         script = "hostname; while [ ! -e /tmp/go-swift ]; do sleep 0.05; done"
         with contextlib.ExitStack() as stack:
             count = sum(slots(station).values())
-            jobs = [stack.enter_context(station.job(url, "-redirected", "/bin/sh", "-c", script)) for _ in range(count)]
+            jobs = [stack.enter_context(station.job(url, "-redirected", "/bin/sh", "-c", script)) for dummy in range(count)]
             wait(lambda: station.status()["jobs"]["active"] == len(jobs))
             assert {worker["name"]: worker["busy"] for worker in station.status()["workers"]} == slots(station)
             for host in station.hosts:
@@ -102,7 +102,7 @@ class TestPool:
             host.run("rm /tmp/go-swift")
 
     def test_jetstreams_command_line_with_this_cog_job_submit_in_path(self, pool: tuple[Station, Running, str], tmp_path: Path) -> None:
-        station, _, url = pool
+        station, dummy, url = pool
         scripts = {"hello.cloud_download": "echo fetched", "hello": "echo hello; echo trouble >&2", "hello.cloud_upload": "echo sent"}
         (tmp_path / "cloud_scripts").mkdir()
         for name, text in scripts.items():
@@ -121,7 +121,7 @@ class TestPool:
         assert shown is not None
         env = station.env | {"PATH": os.defpath}
         command = ["/bin/bash", "-c", f"{shown[1]}\n{line}"]
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         assert (tmp_path / ".hello.hostname").read_text().strip() in {host.hostname for host in station.hosts}
         assert (tmp_path / "hello.remote.out").read_text().split() == ["fetched", "hello", "sent"]
@@ -130,7 +130,7 @@ class TestPool:
             host.run("rm -rf /tmp/pworks")
 
     def test_a_file_there_and_back(self, pool: tuple[Station, Running, str], tmp_path: Path) -> None:
-        station, _, url = pool
+        station, dummy, url = pool
         sent, back = tmp_path / "sent", tmp_path / "back"
         sent.write_bytes(os.urandom(5_000_000))
         words = ("-stagein", f"{sent} -> there", "-stageout", f"{back} <- copy", "-directory", "/tmp/large")
@@ -140,16 +140,16 @@ class TestPool:
             host.run("rm -rf /tmp/large")
 
     def test_a_job_that_fails(self, pool: tuple[Station, Running, str]) -> None:
-        station, _, url = pool
+        station, dummy, url = pool
         code, output, errors = station.submit(url, "-redirected", "/bin/sh", "-c", "echo out; exit 3")
         assert (code != 0, output.strip()) == (True, "out")
         assert "Process completed with exit code 3" in errors
 
     def test_the_screen(self, pool: tuple[Station, Running, str]) -> None:
-        station, _, url = pool
+        station, dummy, url = pool
         with station.pool("--show-stats", *(host.target for host in station.hosts)) as screen:
             assert screen.process.stdout is not None
-            shown = [" ".join(screen.process.stdout.readline().split()) for _ in range(7 + len(station.hosts))]
+            shown = [" ".join(screen.process.stdout.readline().split()) for dummy in range(7 + len(station.hosts))]
             assert shown[:2] == ["Coaster service", f"URL {url}"]
             assert shown[2] == "Workers Active Lost" and shown[3].startswith("8 ")
             assert shown[4] == "Jobs Queued Active Completed Failed"
@@ -158,7 +158,7 @@ class TestPool:
             assert rows == {host.address: [f"({host.hostname})", str(cores[host.address]), "0"] for host in station.hosts}
 
     def test_a_killed_worker_comes_back(self, pool: tuple[Station, Running, str]) -> None:
-        station, _, url = pool
+        station, dummy, url = pool
         host = station.hosts[3]
 
         def worker() -> str:
@@ -169,7 +169,7 @@ class TestPool:
         wait(lambda: worker().isdigit() and worker() != before)
         # An engine may list the slots of a dead worker for a while.
         wait(lambda: slots(station) == expected(station))
-        code, output, _ = station.submit(url, "-redirected", "/bin/echo", "again")
+        code, output, dummy = station.submit(url, "-redirected", "/bin/echo", "again")
         assert (code, output.strip()) == (0, "again")
 
     def test_a_killed_service_comes_back_with_its_workers(self, pool: tuple[Station, Running, str]) -> None:

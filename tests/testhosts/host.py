@@ -127,7 +127,7 @@ class Host(ABC):
 
 def shell(argv: list[str], *, stdin: bytes, check: bool, timeout: float, env: dict[str, str], cwd: Path | None = None) -> str:
     """The run() of both kinds, once they know how to get onto the host."""
-    done = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, env=env, cwd=cwd)
+    done = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, env=env, cwd=cwd, check=False)
     output = done.stdout.decode(errors="replace")
     if check and done.returncode:
         raise subprocess.CalledProcessError(done.returncode, argv, output)

@@ -84,7 +84,7 @@ class Hosts(Sequence[Host]):
     def ssh(self, host: Host, command: str = "true", *options: str, stdin: str = "", timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command by the real ssh, as a program under test would; options are ssh's own. Raises TimeoutExpired."""
         argv = ["ssh", "-o", "BatchMode=yes", *options, host.target, command]
-        return subprocess.run(argv, env=self.env(), input=stdin, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(argv, env=self.env(), input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
 
     def close(self) -> None:
         """End and remove everything. May be called again."""
@@ -107,7 +107,9 @@ class Hosts(Sequence[Host]):
 
     @overload
     def __getitem__(self, index: int) -> Host: ...
+
     @overload
     def __getitem__(self, index: slice) -> Sequence[Host]: ...
+
     def __getitem__(self, index: int | slice) -> Host | Sequence[Host]:
         return self._hosts[index]

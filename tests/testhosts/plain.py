@@ -136,7 +136,7 @@ class PlainHost(Host):
         listener.bind((self.address, self.port))
         listener.listen(0)
         self._occupied = [listener]
-        for _ in range(4):
+        for dummy in range(4):
             caller = socket.socket()
             caller.setblocking(False)
             caller.connect_ex((self.address, self.port))

@@ -60,7 +60,7 @@ def identity(pid: int) -> str:
 
 def alive(who: str) -> bool:
     """Whether the process named by identity() still runs (a zombie does not)."""
-    pid, _, started = who.partition(" ")
+    pid, dummy, started = who.partition(" ")
     try:
         stat = _stat(int(pid))
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ def program() -> str | None:
 
 @cache
 def _version() -> tuple[int, int]:
-    found = re.search(r"OpenSSH_(\d+)\.(\d+)", subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr)
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 

@@ -62,6 +62,6 @@ def carry(link: str, tap: str, delay: float, loss: float) -> None:
                 if random.random() >= loss:
                     under_way.append((time.monotonic() + delay, other[end], frame))
         while under_way and under_way[0][0] <= time.monotonic():
-            _, end, frame = under_way.popleft()
+            dummy, end, frame = under_way.popleft()
             with contextlib.suppress(OSError):
                 os.write(end, frame)

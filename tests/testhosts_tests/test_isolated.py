@@ -154,7 +154,7 @@ def test_delay(hosts: Hosts) -> None:
     hosts[0].impair(delay=0.2)
     assert round_trip() > 0.39
     hosts[0].mend()
-    assert min(round_trip() for _ in range(5)) < 0.2
+    assert min(round_trip() for dummy in range(5)) < 0.2
 
 
 def test_loss(hosts: Hosts) -> None:

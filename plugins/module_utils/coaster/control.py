@@ -218,7 +218,7 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
         self.limit = asyncio.get_running_loop().call_later(TIME_LIMIT, self.transport.abort)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self.control.connections -= 1
         self.limit.cancel()
 

@@ -63,7 +63,7 @@ def _posix_spawn(
     program: bytes, words: "Sequence[bytes]", environment: "Environment", stdin: int, stdout: int, stderr: int
 ) -> int:
     actions: "List[Any]" = [(os.POSIX_SPAWN_DUP2, old, new) for new, old in enumerate((stdin, stdout, stderr)) if old != new]
-    return os.posix_spawn(
+    return os.posix_spawn(  # pylint: disable=ansible-bad-function  # runs in the worker, outside Ansible
         program, list(words), environment, file_actions=actions, setpgroup=0, setsigmask=(), setsigdef=(signal.SIGPIPE, signal.SIGXFSZ)
     )
 
@@ -71,7 +71,7 @@ def _posix_spawn(
 def _popen(program: bytes, words: "Sequence[bytes]", environment: "Environment", stdin: int, stdout: int, stderr: int) -> int:
     import subprocess  # costs as much as all else that a worker loads
 
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function  # as above
         words, executable=program, env=environment, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
     )
     process.returncode = 0  # it is reaped elsewhere

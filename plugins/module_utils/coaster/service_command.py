@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         configuration = Configuration(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write("%s\n" % error)
         say(_usage(), end="")
         return 1
     if configuration.help:
@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     complaint = configuration.unsupported()
     if complaint is not None:
-        print(complaint, file=sys.stderr)
+        sys.stderr.write("%s\n" % complaint)
         return 3
     try:
         return asyncio.run(_serve(configuration))
@@ -370,4 +370,4 @@ def _open_files() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

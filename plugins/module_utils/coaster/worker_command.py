@@ -116,7 +116,8 @@ def _open_log(level: str, folder: str, name: str) -> "Optional[Log]":
     except OSError as error:
         raise UsageError("The log file cannot be written: %s" % error) from error
     if level in LEVELS[:3]:
-        print("LOG: " + path, flush=True)
+        sys.stdout.write("LOG: %s\n" % path)
+        sys.stdout.flush()
     return log
 
 

@@ -116,6 +116,7 @@ find_interpreter() {
 # Whether the worker will be able to reach its service: prints why not.
 call_back() {
   if [ "$engine" = swift ]; then
+    # shellcheck disable=SC2016
     "$interpreter" -MIO::Socket::INET -e '
       my ($urls, $end, $why) = ($ARGV[1], time + $ARGV[0], "");
       do {

@@ -312,7 +312,10 @@ SCALARS = st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
 TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6)
 SMALL = st.dictionaries(KEYS, TREES, max_size=2)
 OLD_VALUES = st.fixed_dictionaries(
-    {}, optional={"cpus_per_worker": st.none() | st.integers(0, 9), "workers": st.integers(0, 9) | st.just("2"), "serviceurl": st.just("") | st.just("http://x:1")},
+    {},
+    optional={
+        "cpus_per_worker": st.none() | st.integers(0, 9), "workers": st.integers(0, 9) | st.just("2"), "serviceurl": st.just("") | st.just("http://x:1"),
+    },
 )
 
 
@@ -341,7 +344,7 @@ def texts(draw: st.DrawFn) -> str:
         allow_unicode=True, sort_keys=False,
     )
     lines = text.splitlines(keepends=True)
-    for _ in range(draw(st.integers(0, 3))):
+    for dummy in range(draw(st.integers(0, 3))):
         place = draw(st.integers(0, len(lines)))
         comment = draw(st.sampled_from(["# a: note\n", "\n", "    # { further\n"]))
         commented = [*lines[:place], comment, *lines[place:]]

@@ -83,7 +83,7 @@ class Pool:
 
     def ended(self) -> tuple[int, str]:
         assert self.process is not None
-        output, _ = self.process.communicate(timeout=LIMIT)
+        output, dummy = self.process.communicate(timeout=LIMIT)
         return self.process.returncode, output
 
     def processes(self) -> list[int]:

@@ -88,7 +88,7 @@ def test_started_by_many_at_once(home: Path) -> None:
         f"print(start(Wanted('p', **{BUILTIN!r}))['keeper'])"
     )
 
-    def one(_: int) -> str:
+    def one(dummy: int) -> str:
         return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
     with ThreadPoolExecutor(4) as threads:
@@ -101,7 +101,7 @@ def test_started_and_stopped_by_many_at_once(home: Path) -> None:
         f"import sys; sys.path[:0] = {sys.path!r}; from {launcher.__name__} import LaunchError, Wanted, start, stop\n"
         f"for _ in range(4):\n  try: start(Wanted('p', **{BUILTIN!r}), wait=False); stop('p', keep_logs=_ % 2)\n  except LaunchError: pass"
     )
-    several = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    several = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) for dummy in range(4)]
     for process in several:
         assert process.communicate(timeout=120) == (None, "")
         assert process.returncode == 0

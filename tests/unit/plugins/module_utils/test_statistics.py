@@ -73,7 +73,7 @@ def answering(*chunks: bytes, hold: bool = False) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
-            connection, _ = listening.accept()
+            connection, dummy = listening.accept()
             with connection:
                 asked.append(connection.recv(65536))
                 for chunk in chunks:

@@ -58,7 +58,7 @@ def test_cause(name: str, text: str) -> None:
 
 
 def test_every_cause_has_an_example() -> None:
-    assert {name for _, name, _ in causes._CAUSES} == set(SAID)
+    assert {name for dummy, name, dummy in causes._CAUSES} == set(SAID)
 
 
 def test_unknown_words_are_shown() -> None:

@@ -47,9 +47,9 @@ def test_byte_by_byte_gives_the_same_frames(sent: list[tuple[int, int, bytes]]) 
 def test_payloads_are_bytes_whole_or_in_pieces() -> None:
     decoder = Decoder()
     stream = encode(1, FINAL, b"abc")
-    assert type(decoder.feed(stream)[0][2]) is bytes
+    assert isinstance(decoder.feed(stream)[0][2], bytes)
     assert decoder.feed(stream[:21]) == []
-    assert type(decoder.feed(stream[21:])[0][2]) is bytes
+    assert isinstance(decoder.feed(stream[21:])[0][2], bytes)
 
 
 @pytest.mark.parametrize("size", [0, frames.MAX_PAYLOAD])
