@@ -411,7 +411,8 @@ class Pool:
 
     def _lose(self, worker: Worker, actions: list[Action]) -> None:
         worker.lost = True
-        self.workers_lost += 1
+        if not worker.closed or worker.jobs:  # a drained one leaves as it should
+            self.workers_lost += 1
         self.slots -= len(worker.slots)
         block = self.blocks[worker.block]
         del block.workers[worker.number]

@@ -72,6 +72,7 @@ def test_a_drained_worker_gets_no_more_jobs_and_keeps_those_it_has() -> None:
     _other, actions = pool.add_worker("other", "w2", "node2")
     assert sent(actions) == ["cog-2"]
     assert pool.worker_lost(worker) == []
+    assert pool.workers_lost == 0
     assert submit(pool, client, "cog-3")[1] == []
 
 
