@@ -17,6 +17,7 @@ mark=$(setting mark)
 limit=$(setting time_limit)
 : "${limit:=60}"
 worker=''
+watcher=''
 pause_pid=''
 
 log() { printf '%s %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$1"; }
@@ -30,6 +31,7 @@ sweep() {
 
 leave() {
   trap '' TERM INT HUP
+  [ -n "$watcher" ] && kill "$watcher" 2>/dev/null
   [ -n "$pause_pid" ] && kill "$pause_pid" 2>/dev/null
   if [ -n "$worker" ] && kill -TERM "$worker" 2>/dev/null; then
     tries=0
@@ -51,6 +53,33 @@ run_builtin() { COASTERS_MARK=$mark exec "$interpreter" -IS "$dir/worker" -c "$s
 # shellcheck disable=SC2317
 run_swift() { COASTERS_MARK=$mark exec "$interpreter" "$dir/worker" -c "$slots" "$urls" "$(cat "$dir/block")" "$dir/logs"; }
 
+# Whether a socket of the worker is connected, or about to be. Where the system does not tell, it is.
+connected() {
+  [ -r /proc/net/tcp ] || return 0
+  # shellcheck disable=SC2012 # a process has no other list of its descriptors
+  sockets=$(ls -l "/proc/$worker/fd" 2>/dev/null | sed -n 's/.*socket:\[\([0-9]*\)\]$/ \1 /p')
+  cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -F "${sockets:-none}" | grep -q ' 0[12] '
+}
+
+# worker.pl never connects again, and overlooks for up to two minutes that its service is gone: end it then.
+watch() {
+  trap 'kill "$pause_pid" 2>/dev/null; exit 0' TERM
+  was_connected=''
+  while :; do
+    sleep 5 &
+    pause_pid=$!
+    wait "$pause_pid"
+    kill -0 "$$" 2>/dev/null && kill -0 "$worker" 2>/dev/null || exit 0
+    if connected; then
+      was_connected=yes
+    elif [ -n "$was_connected" ]; then
+      log "the service is gone: ending its worker"
+      kill -KILL "$worker"
+      exit 0
+    fi
+  done
+}
+
 echo $$ >"$dir/supervisor.pid"
 trouble_since=''
 pause=0
@@ -59,9 +88,15 @@ while [ -d "$dir" ] || leave "its folder is gone"; do
   "run_$engine" </dev/null >>"$dir/logs/worker.log" 2>&1 &
   worker=$!
   echo "$worker" >"$dir/worker.pid"
+  if [ "$engine" = swift ]; then
+    watch &
+    watcher=$!
+  fi
   wait "$worker"
   status=$?
+  [ -n "$watcher" ] && kill "$watcher" 2>/dev/null
   worker=''
+  watcher=''
   sweep
   [ "$status" -ne 0 ] || leave "the service sent the worker home"
   now=$(date +%s)

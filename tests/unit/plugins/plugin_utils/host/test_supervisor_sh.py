@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import time
 
 import pytest
 
@@ -15,6 +17,13 @@ from tests.unit.plugins.plugin_utils.host.account import WORKER, Account
 
 def log(account: Account) -> str:
     return (account.folder() / "logs" / "supervisor.log").read_text()
+
+
+def perl(account: Account) -> None:
+    """Give the account a Perl that runs Python programs, and a supervisor that looks after its connection ten times as often."""
+    for name, text in (("perl", '[ "$1" = -MSocket ] || exec python3 "$@"'), ("sleep", '[ "$1" != 5 ] || set -- 0.5\nexec /bin/sleep "$@"')):
+        (account.bin / name).write_text(f"#!/bin/sh\n{text}\n")
+        (account.bin / name).chmod(0o755)
 
 
 def gone(account: Account) -> bool:
@@ -70,14 +79,46 @@ def test_a_builtin_worker_that_found_no_service_has_tried_long_enough(plain: Acc
 @pytest.mark.parametrize(("engine", "status"), [("builtin", 1), ("builtin", 127), ("swift", 111)])
 def test_a_worker_that_keeps_failing_is_given_up_after_the_limit(plain: Account, engine: str, status: int) -> None:
     (plain.home / "behaviour").write_text(str(status))
-    perl = plain.bin / "perl"
-    perl.write_text('#!/bin/sh\n[ "$1" = -MSocket ] || exec python3 "$@"\n')
-    perl.chmod(0o755)
+    perl(plain)
     plain.start(engine=engine, time_limit="1")
     plain.wait(lambda: gone(plain))
     assert 2 <= len(plain.started()) <= 3
     assert "ended: no service or no working worker for 1 s" in log(plain)
     assert f"the worker ended with status {status}; starting it again in 1 s" in log(plain)
+
+
+CONNECTED = b'''\
+import json, os, socket, sys, time
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[3].rsplit(":", 1)[1])))
+with open(os.environ["HOME"] + "/started", "a") as file:
+    file.write(json.dumps({"pid": os.getpid()}) + "\\n")
+time.sleep(1000)
+'''
+
+
+def test_a_swift_worker_that_overlooks_the_end_of_its_service_is_started_again(account: Account) -> None:
+    perl(account)
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        account.start(engine="swift", urls=f"http://127.0.0.1:{service.getsockname()[1]}", program=CONNECTED)
+        connection, _ = service.accept()
+        time.sleep(2)  # until its connection has been seen
+        connection.close()
+        account.wait(lambda: len(account.started()) == 2)
+        [first, second] = [said["pid"] for said in account.started()]
+        assert [account.alive(first), account.alive(second)] == [False, True]
+        assert "the service is gone: ending its worker" in log(account)
+        os.kill(account.pid("supervisor"), signal.SIGTERM)
+        account.wait(lambda: gone(account))
+
+
+def test_a_swift_worker_that_stays_connected_is_left_alone(plain: Account) -> None:
+    perl(plain)
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        plain.start(engine="swift", urls=f"http://127.0.0.1:{service.getsockname()[1]}", program=CONNECTED)
+        connection, _ = service.accept()
+        time.sleep(3)
+        assert len(plain.started()) == 1 and plain.alive(plain.started()[0]["pid"])
+        connection.close()
 
 
 def test_a_signal_during_the_pause_ends_it_at_once(account: Account) -> None:
