@@ -80,10 +80,10 @@ def test_a_builtin_worker_that_found_no_service_has_tried_long_enough(plain: Acc
 def test_a_worker_that_keeps_failing_is_given_up_after_the_limit(plain: Account, engine: str, status: int) -> None:
     (plain.home / "behaviour").write_text(str(status))
     perl(plain)
-    plain.start(engine=engine, time_limit="1")
+    plain.start(engine=engine, time_limit="2")
     plain.wait(lambda: gone(plain))
-    assert 2 <= len(plain.started()) <= 3
-    assert "ended: no service or no working worker for 1 s" in log(plain)
+    assert 2 <= len(plain.started()) <= 4
+    assert "ended: no service or no working worker for 2 s" in log(plain)
     assert f"the worker ended with status {status}; starting it again in 1 s" in log(plain)
 
 
