@@ -20,7 +20,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel impo
     Request,
     Signal,
 )
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import Job, Status
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import Job, Stage, Status
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.service import Service
 
 PATIENCE = 30.0
@@ -242,3 +242,26 @@ class Running:
         self.thread.join(PATIENCE)
         self.loop.close()
         assert not self.errors, self.errors
+
+
+def job(identity: str = "cog-1", **fields: Any) -> Job:
+    made = Job(identity, "/bin/true")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def staging(identity: str = "cog-1") -> Job:
+    """A job that stages in ``a/x`` and ``b``, and stages out to ``/cwd/out`` and ``/cwd/many-*``."""
+    return job(
+        identity, stage_in=[Stage("file://localhost/a/./x", "x"), Stage("file://localhost/b", "b")],
+        stage_out=[Stage("out", "file://localhost//cwd/out"), Stage("m*", "file://localhost//cwd/many-*")])
+
+
+def with_staging(service: Running, **worker: Any) -> tuple[ClientPeer, WorkerPeer, str]:
+    """A client with channel id 1, a worker who has its job, and the job's service-side identity."""
+    client = service.client()
+    client.configure()
+    busy = service.worker(**worker)
+    client.submit(staging())
+    return client, busy, busy.take()

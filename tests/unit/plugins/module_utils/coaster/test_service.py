@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -12,17 +11,17 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.coasters.pool.plugins.module_utils.coaster import jobs
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import jobs, transfers
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import service as module
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.admission import Admission
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Aborted, Failure, Request, Signal, encode_int, encode_long
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import ERROR, FINAL, REPLY, encode
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Aborted, Request, encode_int, encode_long
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import ERROR, FINAL, encode
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import (
     ACTIVE,
     CANCELED,
@@ -32,53 +31,8 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import 
     STAGE_OUT,
     SUBMITTED,
     SUBMITTING,
-    Job,
-    Stage,
 )
-from tests.unit.plugins.module_utils.coaster.peers import PATIENCE, ClientPeer, Closed, Peer, Refused, Running, WorkerPeer
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Running]]:
-    """Starts services, and stops them after the test."""
-    started: list[Running] = []
-
-    def begin(**settings: Any) -> Running:
-        started.append(Running(**settings))
-        return started[-1]
-
-    yield begin
-    for running in started:
-        running.close()
-
-
-@pytest.fixture
-def service(start: Callable[..., Running]) -> Running:
-    return start()
-
-
-def job(identity: str = "cog-1", **fields: Any) -> Job:
-    made = Job(identity, "/bin/true")
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
-
-
-def staging(identity: str = "cog-1") -> Job:
-    """A job that stages in ``a/x`` and ``b``, and stages out to ``/cwd/out`` and ``/cwd/many-*``."""
-    return job(
-        identity, stage_in=[Stage("file://localhost/a/./x", "x"), Stage("file://localhost/b", "b")],
-        stage_out=[Stage("out", "file://localhost//cwd/out"), Stage("m*", "file://localhost//cwd/many-*")])
-
-
-def with_staging(service: Running, **worker: Any) -> tuple[ClientPeer, WorkerPeer, str]:
-    """A client with channel id 1, a worker who has its job, and the job's service-side identity."""
-    client = service.client()
-    client.configure()
-    busy = service.worker(**worker)
-    client.submit(staging())
-    return client, busy, busy.take()
-
+from tests.unit.plugins.module_utils.coaster.peers import Closed, Refused, Running, WorkerPeer, job, with_staging
 
 # the client port
 
@@ -366,6 +320,13 @@ def test_registrations_that_are_refused(service: Running, args: tuple[bytes, ...
     assert service.look(lambda running: list(running.pool.workers())) == []
 
 
+def test_a_stranger_may_take_its_time(service: Running) -> None:
+    stranger = service.stranger()
+    service.until(lambda running: len(running.peers) == 1)
+    service.look(lambda running: running._tick())
+    assert stranger.register() == "000000"
+
+
 def test_a_worker_registers_once(service: Running) -> None:
     worker = service.worker()
     with pytest.raises(Refused, match="has registered before"):
@@ -458,42 +419,73 @@ def test_info(service: Running) -> None:
         client.call("INFO", b"workers")
 
 
-# stage in
+# files
 
 
-def test_stage_in(service: Running) -> None:
+def test_files_pass_both_ways(service: Running) -> None:
     client, worker, _identity = with_staging(service)
-    tag = worker.command("GET", b"proxy://1/a/./x", b"/job/x", stream=True)
+    get = worker.command("GET", b"pinned:proxy://1/a/./x", b"dst", stream=True)
     request = client.expect("GET")
-    assert request.args == [b"file://localhost/a/x", b"/job/x"]
-    client.channel.reply_part(request.tag, encode_long(5), False)
-    client.send()
-    assert worker.data(tag) == (encode_long(5), False)
     client.channel.signal(request.tag, b"QUEUED", to_replier=False)
-    client.channel.signal(request.tag, b"SOMETHING", to_replier=False)
+    client.channel.reply_part(request.tag, encode_long(2), False)
+    client.channel.reply_part(request.tag, b"hi", True)
     client.send()
-    assert worker.signal() == (tag, b"QUEUED")
-    client.channel.reply_part(request.tag, b"hello", True)
+    assert [worker.data(get), worker.data(get), worker.signal()] == [(encode_long(2), False), (b"hi", True), (get, b"QUEUED")]
+    put = worker.command("PUT", encode_long(2), b"out", b"proxy://1//cwd/many-1", final=False)
+    worker.channel.data(put, b"ho", True)
+    worker.send()
+    request = client.expect("PUT")
+    assert client.data(request.tag) == (b"ho", True)
+    client.answer(request)
+    assert worker.reply(put).values == [b"OK"]
+    missing = worker.command("GET", b"proxy://1/b", b"dst")
+    client.channel.fail(client.expect("GET").tag, "No such file")
     client.send()
-    assert worker.data(tag) == (b"hello", True)
-    assert service.look(lambda running: [peer.transfers for peer in running.peers.values()]) == [set(), {}]
+    assert worker.reply(missing).message == "No such file"
 
 
-def test_stage_in_of_an_empty_file(service: Running) -> None:
+def test_files_are_held_back_while_a_peer_is_full(service: Running) -> None:
     client, worker, _identity = with_staging(service)
-    tag = worker.command("GET", b"pinned:proxy://1/b", b"/job/b", stream=True)
-    client.answer(client.expect("GET"), encode_long(0))
-    assert worker.data(tag) == (encode_long(0), True)
-
-
-def test_stage_in_of_a_missing_file(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    tag = worker.command("GET", b"proxy://1/b", b"/job/b")
+    put = worker.command("PUT", encode_long(2), b"out", b"proxy://1//cwd/out", final=False)
+    get = worker.command("GET", b"proxy://1/b", b"dst", stream=True)
     request = client.expect("GET")
-    client.channel._output += [
-        encode(request.tag, REPLY | ERROR, b"/b (No such file or directory)"), encode(request.tag, REPLY | ERROR | FINAL, b"\xac\xed\0\5")]
+    for peer, heard, signals in (
+        (2, client, [(request.tag, b"SUSPEND"), (request.tag, b"RESUME")]), (1, worker, [(put, b"STOP"), (put, b"CONTINUE")]),
+    ):
+        service.look(lambda running, peer=peer: running.peers[peer].pause_writing())
+        service.look(lambda running, peer=peer: running.peers[peer].resume_writing())
+        assert [heard.signal(), heard.signal()] == signals
+    worker.channel.signal(get, b"ABORT", to_replier=True)
+    worker.channel.signal(99, b"ABORT", to_replier=True)
+    worker.channel.abort(put)
+    worker.send()
+    assert client.signal() == (request.tag, b"ABORT")
+    assert client.wait(lambda event: isinstance(event, Aborted))
+
+
+@pytest.mark.parametrize("lost", ["client", "worker"])
+def test_files_of_a_lost_peer(service: Running, lost: str) -> None:
+    client, worker, _identity = with_staging(service)
+    get = worker.command("GET", b"proxy://1/b", b"dst")
+    request = client.expect("GET")
+    (client if lost == "client" else worker).close()
+    if lost == "client":
+        assert worker.reply(get).message == "Connection to client lost"
+    else:
+        assert client.signal() == (request.tag, b"ABORT")
+
+
+def test_what_comes_for_a_file_that_was_given_up_at_once(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "MAX_UNSENT_FILES", -1)
+    client, worker, _identity = with_staging(service)
+    service.look(lambda running: running.peers[2].pause_writing())
+    get = worker.command("GET", b"proxy://1/b", b"dst")
+    request = client.expect("GET")
+    for final in (False, True):
+        client.channel.reply_part(request.tag, b"x", final)
     client.send()
-    assert worker.reply(tag).message == "/b (No such file or directory)"
+    assert worker.reply(get).message == "the worker reads too slowly"
+    assert client.call("VERSION") == [b"0.4"]
 
 
 @pytest.mark.parametrize(("url", "message"), [
@@ -548,55 +540,6 @@ def test_files_of_a_client_that_is_gone(service: Running) -> None:
         worker.call("GET", b"proxy://1/b", b"dst")
 
 
-def test_a_client_lost_in_the_middle_of_a_stage_in(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    tag = worker.command("GET", b"proxy://1/b", b"dst", stream=True)
-    client.channel.reply_part(client.expect("GET").tag, encode_long(5), False)
-    client.send()
-    assert worker.data(tag) == (encode_long(5), False)
-    client.close()
-    assert worker.reply(tag).message == "Connection to client lost"
-
-
-def test_a_worker_lost_in_the_middle_of_a_stage_in(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    tag = worker.command("GET", b"proxy://1/b", b"dst", stream=True)
-    request = client.expect("GET")
-    client.channel.reply_part(request.tag, encode_long(5), False)
-    client.send()
-    worker.data(tag)
-    worker.close()
-    assert client.signal() == (request.tag, b"ABORT")
-    client.channel.fail(request.tag, "ABORTED")
-    client.send()
-    assert client.end("cog-1").code == FAILED
-
-
-def test_a_worker_that_gives_up_a_stage_in(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    tag = worker.command("GET", b"proxy://1/b", b"dst")
-    request = client.expect("GET")
-    worker.channel.signal(tag, b"NONSENSE", to_replier=True)
-    worker.channel.signal(99, b"ABORT", to_replier=True)
-    worker.channel.signal(tag, b"ABORT No space left on device", to_replier=True)
-    worker.send()
-    assert client.signal() == (request.tag, b"ABORT")
-    client.channel.fail(request.tag, "ABORTED")
-    client.send()
-    assert worker.reply(tag).message == "ABORTED"
-
-
-def test_two_files_under_one_tag(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    for _times in range(2):
-        worker.socket.sendall(encode(50, 0x20, b"GET") + encode(50, 0, b"proxy://1/b") + encode(50, FINAL, b"dst"))
-    worker.channel._next_tag = 50
-    worker.channel.request("X")
-    worker.channel.take_output()
-    assert "belongs to another file" in worker.reply(50).message
-    client.expect("GET")
-
-
 def test_files_under_way_have_a_limit(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_TRANSFERS", 2)
     client, worker, _identity = with_staging(service)
@@ -605,158 +548,6 @@ def test_files_under_way_have_a_limit(service: Running, monkeypatch: pytest.Monk
         client.expect("GET")
     with pytest.raises(Refused, match="limit of 2 files under way"):
         worker.call("GET", b"proxy://1/b", b"dst")
-
-
-@pytest.fixture
-def low_water(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flow control that sets in after 256 KiB."""
-    monkeypatch.setattr(module, "HIGH_WATER", 262144)
-    monkeypatch.setattr(module, "LOW_WATER", 65536)
-
-
-CHUNK = bytes(range(256)) * 256
-
-
-def pour(peer: Peer, more: Callable[[], None]) -> int:
-    """Send more and more until a signal comes; how often that was."""
-    for total in range(1000):
-        if any(isinstance(event, Signal) for event in peer.events):
-            return total
-        more()
-        peer.send()
-        peer.socket.settimeout(0.001)
-        with contextlib.suppress(TimeoutError):
-            peer.receive()
-        peer.socket.settimeout(PATIENCE)
-    pytest.fail("nothing stops it")
-
-
-def _unsent_to_workers(running: Any) -> int:
-    return max(peer.unsent() for peer in running.peers.values() if peer.kind == "worker")
-
-
-def _transfers(running: Any) -> int:
-    return sum(len(peer.transfers) for peer in running.peers.values())
-
-
-@pytest.mark.usefixtures("low_water")
-def test_a_slow_worker_holds_up_its_file_and_nobody_else(service: Running) -> None:
-    client, slow, _identity = with_staging(service, buffer=65536)
-    tag = slow.command("GET", b"proxy://1/b", b"dst", stream=True)
-    request = client.expect("GET")
-    client.channel.reply_part(request.tag, encode_long(1 << 40), False)
-    total = pour(client, lambda: client.channel.reply_part(request.tag, CHUNK, False))
-    assert client.signal() == (request.tag, b"SUSPEND")
-    assert service.look(_unsent_to_workers) < 4 * 1048576
-    # Others are served meanwhile, also by the same client.
-    quick = service.worker("w2", slots=5)
-    client.submit(job("cog-2"))
-    quick.report(quick.take(), COMPLETED)
-    while client.status()[1].code != COMPLETED:
-        pass
-    # Now the slow one reads all of it, and the client may go on.
-    assert slow.data(tag)[0] == encode_long(1 << 40)
-    for _times in range(total):
-        assert slow.data(tag) == (CHUNK, False)
-    assert client.signal() == (request.tag, b"RESUME")
-    client.channel.reply_part(request.tag, b"end", True)
-    client.send()
-    assert slow.data(tag) == (b"end", True)
-
-
-@pytest.mark.usefixtures("low_water")
-def test_a_client_that_does_not_stop_loses_its_file_only(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_UNSENT_FILES", 1048576)
-    client, slow, identity = with_staging(service, buffer=65536)
-    tag = slow.command("GET", b"proxy://1/b", b"dst", stream=True)
-    request = client.expect("GET")
-    for _times in range(400):
-        client.channel.reply_part(request.tag, CHUNK, False)
-    client.send()
-    service.until(lambda running: not _transfers(running))
-    assert slow.wait(lambda event: isinstance(event, Failure) and event.tag == tag).message == "the worker reads too slowly"
-    slow.report(identity, FAILED, 520, "Error staging in file")
-    assert client.end("cog-1").code == FAILED
-
-
-def test_a_file_whose_last_piece_is_one_too_many(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_UNSENT_FILES", -1)
-    client, worker, _identity = with_staging(service)
-    service.look(lambda running: running.peers[2].pause_writing())
-    for final in (True, False):
-        tag = worker.command("GET", b"proxy://1/b", b"dst")
-        request = client.expect("GET")
-        client.channel.reply_part(request.tag, b"x", final)
-        client.send()
-        assert worker.reply(tag).message == "the worker reads too slowly"
-    assert client.signal() == (request.tag, b"ABORT")
-
-
-def test_a_file_that_was_not_held_back_is_not_resumed(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    service.look(lambda running: running.peers[2].pause_writing())
-    get = worker.command("GET", b"proxy://1/b", b"dst", stream=True)
-    request = client.expect("GET")
-    service.look(lambda running: (running.peers[2].resume_writing(), running.peers[1].pause_writing()))
-    put = worker.command("PUT", encode_long(0), b"out", b"proxy://1//cwd/out")
-    out = client.expect("PUT")
-    service.look(lambda running: running.peers[1].resume_writing())
-    client.answer(out)
-    assert worker.reply(put).values == [b"OK"]
-    client.answer(request, encode_long(0))
-    worker.data(get)
-    assert not [event for event in client.events + worker.events if isinstance(event, Signal)]
-
-
-# stage out
-
-
-def test_stage_out(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    for url, where in ((b"proxy://1//cwd/out", b"/cwd/out"), (b"proxy://1//cwd/many-7", b"/cwd/many-7")):
-        tag = worker.command("PUT", encode_long(5), b"/job/out", url, final=False)
-        request = client.expect("PUT")
-        assert request.args == [encode_long(5), b"/job/out", b"file://localhost/" + where]
-        worker.channel.data(tag, b"hel", False)
-        worker.channel.data(tag, b"lo", True)
-        worker.send()
-        assert [client.data(request.tag), client.data(request.tag)] == [(b"hel", False), (b"lo", True)]
-        client.answer(request)
-        assert worker.reply(tag).values == [b"OK"]
-    assert not service.look(_transfers)
-
-
-@pytest.mark.parametrize("length", [0, -1])
-@pytest.mark.parametrize("final", [True, False])
-def test_stage_out_of_nothing(service: Running, length: int, final: bool) -> None:
-    client, worker, _identity = with_staging(service)
-    tag = worker.command("PUT", encode_long(length), b"out", b"proxy://1//cwd/out", final=final)
-    request = client.expect("PUT")
-    assert (request.args[0], request.final) == (encode_long(length), True)
-    client.answer(request)
-    assert worker.reply(tag).values == [b"OK"]
-
-
-def test_a_stage_out_that_the_client_refuses(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    tag = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
-    client.channel.fail(client.expect("PUT").tag, "Permission denied")
-    client.send()
-    assert worker.reply(tag).message == "Permission denied"
-    worker.channel.data(tag, b"hello", True)
-    worker.send()
-    assert worker.call("VERSION") == [b"0.4"]
-
-
-def test_a_worker_that_gives_up_a_stage_out(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    tag = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
-    request = client.expect("PUT")
-    worker.channel.signal(tag, b"ABORT", to_replier=True)
-    worker.channel.abort(tag)
-    worker.send()
-    assert client.wait(lambda event: isinstance(event, Aborted)).tag == request.tag
-    service.until(lambda running: not _transfers(running))
 
 
 def test_frames_of_a_stage_out_that_was_refused_before(service: Running) -> None:
@@ -775,68 +566,6 @@ def test_a_client_that_answers_a_file_before_its_end(service: Running) -> None:
     worker.channel._output.append(encode(tag, ERROR | FINAL, b""))
     worker.send()
     assert worker.call("VERSION") == [b"0.4"]
-
-
-def test_a_worker_lost_in_the_middle_of_a_stage_out(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
-    request = client.expect("PUT")
-    worker.close()
-    assert client.wait(lambda event: isinstance(event, Aborted)).tag == request.tag
-
-
-def test_a_client_lost_in_the_middle_of_a_stage_out(service: Running) -> None:
-    client, worker, _identity = with_staging(service)
-    tag = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/out", final=False)
-    client.expect("PUT")
-    client.close()
-    assert worker.reply(tag).message == "Connection to client lost"
-
-
-@pytest.mark.usefixtures("low_water")
-def test_a_slow_client_holds_up_its_files_and_nobody_else(service: Running) -> None:
-    slow = service.client(buffer=65536)
-    worker = service.worker(slots=2)
-    slow.submit(staging())
-    worker.take()
-    tag = worker.command("PUT", encode_long(1 << 40), b"out", b"proxy://1//cwd/out", final=False)
-    total = pour(worker, lambda: worker.channel.data(tag, CHUNK, False))
-    assert worker.signal() == (tag, b"STOP")
-    # A file that begins now is stopped before its data.
-    late = worker.command("PUT", encode_long(5), b"out", b"proxy://1//cwd/many-1", final=False)
-    assert worker.signal() == (late, b"STOP")
-    # Others are served meanwhile, also by the same worker.
-    other = service.client()
-    other.submit(job("cog-2"))
-    worker.report(worker.take(), COMPLETED)
-    assert other.end("cog-2").code == COMPLETED
-    request = slow.expect("PUT")
-    for _times in range(total):
-        assert slow.data(request.tag) == (CHUNK, False)
-    assert {worker.signal() for _times in range(2)} == {(tag, b"CONTINUE"), (late, b"CONTINUE")}
-    worker.channel.data(tag, b"end", True)
-    worker.send()
-    assert slow.data(request.tag) == (b"end", True)
-    slow.answer(request)
-    assert worker.reply(tag).values == [b"OK"]
-
-
-@pytest.mark.usefixtures("low_water")
-def test_a_worker_that_does_not_stop_loses_its_file_only(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_UNSENT_FILES", 1048576)
-    slow = service.client(buffer=65536)
-    worker = service.worker()
-    slow.submit(staging())
-    identity = worker.take()
-    tag = worker.command("PUT", encode_long(1 << 40), b"out", b"proxy://1//cwd/out", final=False)
-    for _times in range(400):
-        worker.channel.data(tag, CHUNK, False)
-    worker.send()
-    assert worker.reply(tag).message == "the client reads too slowly"
-    request = slow.expect("PUT")
-    slow.wait(lambda event: isinstance(event, Aborted) and event.tag == request.tag)
-    worker.report(identity, FAILED, 515, "Stage out failed")
-    assert slow.end("cog-1").code == FAILED
 
 
 # peers that misbehave
