@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--route", choices=("auto", "direct", "tunnel"), default="auto", help="how workers reach the service (auto: through ssh)")
     add("--trust", action="append", default=[], metavar="NETWORK", help="a network whose hosts need no tunnel: 10.0.0.0/8")
     add("--listen", default="127.0.0.1", metavar="ADDRESS", help="address for clients (%(default)s)")
+    add("--allow-user", action="append", default=[], metavar="NAME", help="a user of this machine who may be a client, too")
     add("--port", type=_port, default=4050, help="port for clients, 0 for any (%(default)s)")
     add("--worker-port", type=_port, default=4051, metavar="PORT", help="port for workers, 0 for any (%(default)s)")
     add("--accept-new-host-keys", action="store_true", help="take host keys that are not known yet; changed ones never")

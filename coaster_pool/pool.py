@@ -207,6 +207,7 @@ class Pool:
             "coaster_service_engine": "swift" if self.options.swift_bin_dir else "auto",
             "coaster_service_bin_dir": self.options.swift_bin_dir or "",
             "coaster_service_listen": self.options.listen,
+            "coaster_service_allow_users": self.options.allow_user,
             "coaster_service_port": self.options.port,
             "coaster_service_worker_port": self.options.worker_port,
             "coaster_service_owner": 0 if self.options.detach else os.getpid(),

@@ -8,6 +8,7 @@ import fcntl
 import ipaddress
 import os
 import pkgutil
+import pwd
 import shutil
 import signal
 import socket
@@ -43,15 +44,16 @@ class LaunchError(Exception):
 
 
 class Wanted:
-    """The service that is asked for. Ports: 0 is any free one; addresses: None leaves the choice to the program."""
+    """The service that is asked for. Ports: 0 is any free one; addresses: None leaves the choice to the program; ``users``:
+    names of those who may be clients over loopback beside the user of this process."""
 
     def __init__(
         self, pool: str, engine: str = "auto", bin_dir: "Optional[str]" = None, service_port: int = 4050, worker_port: int = 4051,
         control_port: int = 0, listen: "Optional[str]" = None, reach: "Sequence[str]" = (),
-        address: "Optional[str]" = None, owner: "Optional[int]" = None, limit: float = 30.0
+        address: "Optional[str]" = None, owner: "Optional[int]" = None, limit: float = 30.0, users: "Sequence[str]" = ()
     ) -> None:
         self.pool, self.bin_dir, self.listen, self.reach = pool, bin_dir, listen, reach
-        self.address, self.owner, self.limit = address, owner, limit
+        self.address, self.owner, self.limit, self.users = address, owner, limit, users
         self.ports = {"service": service_port, "worker": worker_port, "control": control_port}
         self.engine = engine
         if engine != "builtin" and not bin_dir:
@@ -77,6 +79,7 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
     if known is not None:
         return dict(known, changed=False)
     java = None
+    user_ids(wanted.users)
     if wanted.engine == "swift":
         try:
             wanted.bin_dir = swift.check(wanted.bin_dir)
@@ -160,6 +163,17 @@ def worker_addresses(reach: "Sequence[str]") -> "List[str]":
     return found
 
 
+def user_ids(names: "Sequence[str]") -> str:
+    """The ids of this process's user and of the named ones, as the service takes them. Raises LaunchError."""
+    found = [os.getuid()]
+    for name in names:
+        try:
+            found.append(pwd.getpwnam(name).pw_uid)
+        except (KeyError, ValueError, UnicodeError) as error:
+            raise LaunchError("there is no user %r on this machine who could be allowed: check the name" % name) from error
+    return ",".join(str(user) for user in dict.fromkeys(found))
+
+
 def announced_address(wanted: Wanted) -> str:
     """The address of this machine in the URLs that the service announces.
 
@@ -192,7 +206,7 @@ def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
         if wanted.listen:
             command += ["-listen", wanted.listen]
         command += ["-workerlisten", ",".join(worker_addresses(wanted.reach))]
-        command += ["-workers", os.path.join(folder, "workers")]
+        command += ["-workers", os.path.join(folder, "workers"), "-users", user_ids(wanted.users)]
     command = [os.path.join(bin_dir, "coaster-service"), "-nosec", "-passive", "-logdir", logs] + command
     state.write_json(os.path.join(folder, "keeper.json"), {
         "name": wanted.pool,

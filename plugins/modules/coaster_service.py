@@ -56,6 +56,13 @@ options:
     type: list
     elements: str
     default: []
+  allow_users:
+    description:
+      - Users of this machine who may be clients of the built-in engine over loopback, beside the one who starts the service.
+      - They can run commands on the pool's workers.
+    type: list
+    elements: str
+    default: []
   address:
     description: Address or name of this machine that the service announces in its URL. By default the one of O(listen).
     type: str
@@ -156,6 +163,7 @@ def main() -> None:
             "worker_port": {"type": "int", "default": 4051},
             "listen": {"type": "str", "default": "127.0.0.1"},
             "reach": {"type": "list", "elements": "str", "default": []},
+            "allow_users": {"type": "list", "elements": "str", "default": []},
             "address": {"type": "str"},
             "hosts": {"type": "list", "elements": "str", "default": []},
             "owner": {"type": "int"},
@@ -175,7 +183,7 @@ def main() -> None:
         result = launcher.start(
             launcher.Wanted(
                 pool, wanted["engine"], wanted["bin_dir"], wanted["service_port"], wanted["worker_port"], 0, wanted["listen"],
-                wanted["reach"], wanted["address"], wanted["owner"], wanted["limit"],
+                wanted["reach"], wanted["address"], wanted["owner"], wanted["limit"], wanted["allow_users"],
             ),
             wanted["wait"], module.check_mode,
         )

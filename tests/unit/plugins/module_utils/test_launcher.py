@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -293,3 +294,16 @@ def wait(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < until, "it did not come true"
         time.sleep(0.01)
+
+
+def test_clients_over_loopback_are_this_user_and_those_that_are_named() -> None:
+    launcher.start(wanted())
+    launcher.start(wanted("q", users=["nobody"]))
+    for pool, users in (("p", str(os.getuid())), ("q", f"{os.getuid()},{pwd.getpwnam('nobody').pw_uid}")):
+        settings = state.read_json(os.path.join(state.folder(pool), "keeper.json"))
+        assert settings is not None
+        assert settings["command"][settings["command"].index("-users") + 1] == users
+    for name in ("no-such-user", "a\0b", "\udcff"):
+        with pytest.raises(launcher.LaunchError, match="there is no user"):
+            launcher.start(wanted("r", users=[name]))
+    assert not os.path.exists(state.folder("r"))
