@@ -64,7 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def announce(pool: Pool, values: jetstream.PoolInfo, as_json: bool, progress: Progress) -> None:
     """The result on standard output; what to do with it on standard error."""
-    print(report.as_json(pool.name, pool.info) if as_json else f"Started coaster service: {pool.url}", flush=True)
+    result = report.as_json(pool.name, pool.info) if as_json else f"Started coaster service: {pool.url}"
+    try:
+        print(result, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end, and fails
+        progress.trouble("standard output", f"{error.strerror}: {result}")
     progress.say("for Jetstream's configuration:\n" + jetstream.block(values).rstrip())
     progress.say(f"for cog-job-submit: export PATH={shlex.quote(pool.info['bin_dir'])}:$PATH")
 
