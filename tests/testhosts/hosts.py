@@ -106,10 +106,12 @@ class Hosts(Sequence[Host]):
         return len(self._hosts)
 
     @overload
-    def __getitem__(self, index: int) -> Host: ...
+    def __getitem__(self, index: int) -> Host:
+        ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Host]: ...
+    def __getitem__(self, index: slice) -> Sequence[Host]:
+        ...
 
     def __getitem__(self, index: int | slice) -> Host | Sequence[Host]:
         return self._hosts[index]

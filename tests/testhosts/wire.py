@@ -27,7 +27,8 @@ FRAME = 65536 + 64
 
 
 class _End(Protocol):
-    def fileno(self) -> int: ...
+    def fileno(self) -> int:
+        ...
 
 
 def _tap(name: str) -> _End:

@@ -100,7 +100,7 @@ def test_a_swift_worker_that_overlooks_the_end_of_its_service_is_started_again(a
     perl(account)
     with socket.create_server(("127.0.0.1", 0)) as service:
         account.start(engine="swift", urls=f"http://127.0.0.1:{service.getsockname()[1]}", program=CONNECTED)
-        connection, _ = service.accept()
+        connection, dummy = service.accept()
         time.sleep(2)  # until its connection has been seen
         connection.close()
         account.wait(lambda: len(account.started()) == 2)
@@ -115,7 +115,7 @@ def test_a_swift_worker_that_stays_connected_is_left_alone(plain: Account) -> No
     perl(plain)
     with socket.create_server(("127.0.0.1", 0)) as service:
         plain.start(engine="swift", urls=f"http://127.0.0.1:{service.getsockname()[1]}", program=CONNECTED)
-        connection, _ = service.accept()
+        connection, dummy = service.accept()
         time.sleep(3)
         assert len(plain.started()) == 1 and plain.alive(plain.started()[0]["pid"])
         connection.close()
