@@ -61,7 +61,7 @@ FRAMES = st.builds(encode, TAGS, st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 8, 0x1
 
 
 @st.composite
-def requests(draw: Any) -> bytes:
+def requests(draw: st.DrawFn) -> bytes:
     """A whole command with some arguments; a PUT may have content."""
     tag, name, args = draw(TAGS), draw(st.sampled_from(COMMANDS)), draw(st.lists(ARGUMENTS, max_size=9))
     if name == "PUT" and draw(st.booleans()):
