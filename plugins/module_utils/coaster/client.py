@@ -34,6 +34,8 @@ HEARTBEAT_PERIODS = (30.0, 10.0)
 """Seconds between heartbeats: the shortest period, and how much longer it may be by chance (coaster-protocol 3.3)."""
 UNSENT_LIMIT = 262144
 """Unsent bytes from which no more data of files is read."""
+ROUNDS = 8
+"""Most frames of one file that are sent before the service is heard again."""
 
 
 class Interrupted(Exception):
@@ -225,9 +227,11 @@ class Client:
         return any(not sender.suspended for sender in self._senders.values())
 
     def _send_data(self, connection: Connection) -> None:
-        """Send what waits, and frames of all files in turn as long as the socket takes them."""
+        """Send what waits, and some frames of all files in turn as long as the socket takes them."""
         connection.flush()
-        while connection.unsent < UNSENT_LIMIT and self._can_send():
+        rounds = ROUNDS
+        while rounds and connection.unsent < UNSENT_LIMIT and self._can_send():
+            rounds -= 1
             for tag, sender in list(self._senders.items()):
                 if sender.suspended:
                     continue

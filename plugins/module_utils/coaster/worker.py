@@ -7,6 +7,7 @@ One thread, one loop, woken by the service, by signals and by deadlines only. No
 worker may use until it has registered. Python 3.6 and later.
 """
 
+import contextlib
 import errno
 import os
 import signal
@@ -43,6 +44,8 @@ GOODBYE_LIMIT = 1.0
 """Seconds that the last bytes have to leave."""
 UNSENT_LIMIT = 262144
 """Unsent bytes from which no more data of files is read."""
+ROUNDS = 8
+"""Most frames of one file that are sent before everybody else has a turn."""
 
 
 class Sender:
@@ -176,14 +179,12 @@ class Worker:
             self._dialed.close()
         connection = self._connection
         if connection is not None:
-            try:
+            with contextlib.suppress(Lost):
                 connection.flush()
                 until = clock() + GOODBYE_LIMIT
                 while connection.unsent and clock() < until:
                     wait_for(set(), {connection}, until)
                     connection.flush()
-            except Lost:
-                pass
             connection.close()
 
     # the service
@@ -227,18 +228,18 @@ class Worker:
 
     def _connect(self, sock: socket.socket) -> None:
         """A service took the connection: register."""
-        channel = Channel(clock(), HEARTBEAT_PERIOD)
+        connection = self._connection = Connection(sock, Channel(clock(), HEARTBEAT_PERIOD))
         options = "maxwalltime = %d" % self.walltime
         if self.slots is not None:
             options += ", concurrency = %d" % self.slots
         running = dict.fromkeys([identity for identity, _args in self._reports] + list(self._runs))
         if running:
             options += ", running = " + " ".join(running)
-        channel.request("REGISTER", (native(self.block), native(socket.gethostname()), native(options)), self._register)
-        self._connection = Connection(sock, channel)
+        words = (native(self.block), native(socket.gethostname()), native(options))
+        connection.channel.request("REGISTER", words, lambda event: self._register(connection, event))
         self._register_until = clock() + REGISTER_LIMIT
 
-    def _register(self, event: "Any") -> None:
+    def _register(self, connection: Connection, event: "Any") -> None:
         """The service's answer: this worker's id, and which of the jobs that still run it keeps."""
         if isinstance(event, Failure):
             if self.id:
@@ -254,10 +255,10 @@ class Worker:
         reports, self._reports = self._reports, []
         for identity, args in reports:
             if identity in kept:
-                self._channel().request("JOBSTATUS", args, (identity, args))
+                connection.channel.request("JOBSTATUS", args, (identity, args))
         for run in [run for run in self._runs.values() if run.link is None]:
             if run.identity in kept:
-                run.link = self._connection
+                run.link = connection
                 if run.waiting:
                     self._resume(run)
                 continue
@@ -272,23 +273,22 @@ class Worker:
         try:
             if readable:
                 for event in connection.receive():
-                    self._deal_with(event)
+                    self._deal_with(connection, event)
             if connection.channel.tick(clock()):
                 raise Lost("nothing was heard of the service for too long", errno.ETIMEDOUT)
             if clock() >= self._register_until:
                 raise Lost("the service does not answer the registration", errno.ETIMEDOUT)
             connection.flush()
-            while connection.unsent < UNSENT_LIMIT and self._can_send():
+            rounds = ROUNDS
+            while rounds and connection.unsent < UNSENT_LIMIT and self._can_send():
                 self._send_data(connection)
+                rounds -= 1
         except Lost as lost:
-            self._lose(lost)
+            self._lose(connection, lost)
 
-    def _lose(self, lost: Lost) -> None:
+    def _lose(self, connection: Connection, lost: Lost) -> None:
         """The connection is gone: keep what runs, and dial again."""
         self.log("WARN", "lost the service: %s" % lost)
-        connection = self._connection
-        if connection is None:
-            return
         connection.close()
         self._connection = None
         self._reports += [context for context in connection.channel.contexts() if isinstance(context, tuple)]
@@ -308,16 +308,15 @@ class Worker:
 
     # what the service says
 
-    def _deal_with(self, event: "Any") -> None:
+    def _deal_with(self, connection: Connection, event: "Any") -> None:
         if isinstance(event, Request):
             command = _COMMANDS.get(event.name)
-            if command is None:
-                self._channel().fail(event.tag, "Unknown command: " + event.name[:100])
-                return
             try:
-                command(self, event.tag, event.name, event.args[0] if event.args else b"")
+                if command is None:
+                    raise JobError("Unknown command: " + event.name[:100])
+                command(self, connection, event, event.args[0] if event.args else b"")
             except JobError as error:
-                self._channel().fail(event.tag, str(error))
+                connection.channel.fail(event.tag, str(error))
         elif isinstance(event, Signal):
             sender = self._senders.get(event.tag) if event.from_replier else None
             if sender is not None and event.payload in (b"STOP", b"CONTINUE"):
@@ -331,14 +330,15 @@ class Worker:
 
     def _answered(self, task: Task, event: "Any") -> None:
         """An answer to something that a task has asked of the service."""
+        if task not in self._tasks:
+            return  # it was cancelled
         if event.tag in task.open_tags:
             self.stop_file(event.tag)
             task.taken(event.tag, event.message if isinstance(event, Failure) else None)
-            self._resume(task)
-        elif task in self._tasks:
-            self._resume(task, event)
+            event = None
+        self._resume(task, event)
 
-    def _submit_job(self, tag: int, name: str, argument: bytes) -> None:
+    def _submit_job(self, connection: Connection, request: Request, argument: bytes) -> None:
         job = jobs.parse(argument)
         if not job.identity:
             raise JobError("Missing job identity")
@@ -346,40 +346,32 @@ class Worker:
             raise JobError("Missing executable")
         if job.identity in self._runs:
             raise JobError("The job %s runs here already" % job.identity)
-        self._channel().reply(tag)
-        run = self._runs[job.identity] = Run(self, self._link(), job)
+        connection.channel.reply(request.tag)
+        run = self._runs[job.identity] = Run(self, connection, job)
         self._begin(run)
 
-    def _cancel_job(self, tag: int, name: str, argument: bytes) -> None:
+    def _cancel_job(self, connection: Connection, request: Request, argument: bytes) -> None:
         identity = text(argument)
         run = self._runs.get(identity)
         if run is None:
-            self._channel().request("JOBSTATUS", jobs.encode_status(identity, Status(CANCELED)))
-            self._channel().reply(tag)
+            connection.channel.request("JOBSTATUS", jobs.encode_status(identity, Status(CANCELED)))
+            connection.channel.reply(request.tag)
             return
-        run.cancel_tags.append(tag)
+        run.cancel_tags.append(request.tag)
         if not run.stopping:
             run.stopping = True
             self._throw(run, Cancelled("cancelled"))
 
-    def _shut_down(self, tag: int, name: str, argument: bytes) -> None:
-        self._channel().reply(tag)
+    def _shut_down(self, connection: Connection, request: Request, argument: bytes) -> None:
+        connection.channel.reply(request.tag)
         self._stop(0, "")
 
-    def _run_errand(self, tag: int, name: str, argument: bytes) -> None:
+    def _run_errand(self, connection: Connection, request: Request, argument: bytes) -> None:
         lines = [line for line in text(argument).split("\n") if line]
-        self._begin(Errand(self, self._link(), tag, name, lines))
+        self._begin(Errand(self, connection, request.tag, request.name, lines))
 
-    def _acknowledge(self, tag: int, name: str, argument: bytes) -> None:
-        self._channel().reply(tag)
-
-    def _link(self) -> Connection:
-        if self._connection is None:
-            raise Lost("the connection to the service was lost")
-        return self._connection
-
-    def _channel(self) -> Channel:
-        return self._link().channel
+    def _acknowledge(self, connection: Connection, request: Request, argument: bytes) -> None:
+        connection.channel.reply(request.tag)
 
     # tasks
 
@@ -403,11 +395,12 @@ class Worker:
             self._done(task)
 
     def _done(self, task: Task) -> None:
-        if self._tasks.pop(task, self) is self or not isinstance(task, Run):
-            return
-        del self._runs[task.identity]
-        for tag in task.cancel_tags:
-            self._channel().reply(tag)
+        del self._tasks[task]
+        if isinstance(task, Run):
+            del self._runs[task.identity]
+        if task.link is not None:
+            for tag in task.cancel_tags:
+                task.link.channel.reply(tag)
 
     # what tasks ask of their worker
 
@@ -504,7 +497,7 @@ class Worker:
                 self._resume(sender.task)
 
 
-_COMMANDS: "Dict[str, Callable[[Worker, int, str, bytes], None]]" = {
+_COMMANDS: "Dict[str, Callable[[Worker, Connection, Request, bytes], None]]" = {
     "SUBMITJOB": Worker._submit_job,
     "CANCELJOB": Worker._cancel_job,
     "SHUTDOWN": Worker._shut_down,

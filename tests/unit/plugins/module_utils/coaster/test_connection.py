@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -129,7 +130,7 @@ def test_more_than_the_socket_takes_waits_and_arrives_whole() -> None:
             connection.channel.data(tag, payload, index == len(payloads) - 1)
         connection.flush()
         assert connection.unsent > 0
-        received = []
+        received: list[Any] = []
         while not received or not received[-1].final:
             wait_for({other}, set(), clock() + 10)
             connection.flush()

@@ -232,7 +232,8 @@ def test_cancel(tmp_path: Path) -> None:
         service.submit(job)
         service.reaches(ACTIVE)
         appears(tmp_path / "first")
-        tags = [service.command("CANCELJOB", b"cog-1:1"), service.command("CANCELJOB", b"cog-1:1")]
+        tags = [service.link.channel.request("CANCELJOB", (b"cog-1:1",)) for _ in range(2)]
+        service.link.send()
         assert service.end() == Status(CANCELED)
         assert [service.answered(tag) for tag in tags] == ["OK", "OK"]
         assert all(gone(int((tmp_path / name).read_text())) for name in ("first", "child"))
@@ -437,7 +438,7 @@ def test_stage_out(tmp_path: Path) -> None:
         ]
         service.submit(job)
         service.reaches(STAGE_OUT)
-        assert [service.take() for _ in range(7)] == [
+        assert [service.take() for dummy in range(7)] == [
             (HERE + "big", len(data), data), (HERE + "/abs/small", 6, b"small\n"), (HERE + "empty", 0, b""), (HERE + "none", -1, b""),
             (HERE + "always", 0, b""), (HERE + "o_1.z", 0, b""), (HERE + "o_2.z", 3, b"22\n"),
         ]
@@ -452,7 +453,7 @@ def test_modes_of_a_job_that_failed(tmp_path: Path) -> None:
         job.stage_out = [Stage("out", HERE + "error", 4), Stage("out", HERE + "success", 8)]
         service.submit(job)
         service.reaches(STAGE_OUT)
-        assert [service.take()[:2] for _ in range(2)] == [(HERE + "error", 0), (HERE + "success", -1)]
+        assert [service.take()[:2] for dummy in range(2)] == [(HERE + "error", 0), (HERE + "success", -1)]
         assert service.end() == Status(FAILED, 4, "Process completed with exit code 4")
 
     work(script)

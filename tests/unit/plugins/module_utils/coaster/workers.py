@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -75,6 +76,13 @@ class Service:
     def end(self, identity: str = "cog-1:1") -> Status:
         return list(self.statuses(identity))[-1]
 
+    def end_among(self, identity: str) -> Status:
+        """The terminal status of a job while others run."""
+        while True:
+            name, status = self.status()
+            if name == identity and status.code in jobs.TERMINAL:
+                return status
+
     def reaches(self, code: int) -> None:
         """Wait for this status."""
         while self.status()[1].code != code:
@@ -86,7 +94,7 @@ class Service:
 
     def give(self, data: bytes, frame: int = 65536) -> Request:
         """Answer the worker's next GET."""
-        request = self.link.expect("GET")
+        request: Request = self.link.expect("GET")
         channel = self.link.channel
         channel.reply_part(request.tag, encode_long(len(data)), not data)
         for start in range(0, len(data), frame):
@@ -117,10 +125,8 @@ def work(script: Callable[[Service], None], limit: float = 60.0, **settings: Any
         service.register()
         script(service)
         if worker.exit_code is None:
-            try:
+            with contextlib.suppress(Closed, OSError):
                 service.shut_down()
-            except (Closed, ConnectionError):
-                assert worker.exit_code is not None
 
     with listening() as listener:
         worker = Worker([("127.0.0.1", listener.port)], "b1", limit=limit, **settings)
