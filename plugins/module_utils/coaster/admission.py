@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
-from typing import Collection
+from typing import Collection, Tuple
 
-from .sockets import owner
+from .sockets import owner, process
+
+Connection = Tuple[Tuple[str, int], Tuple[str, int]]
 
 
 class AdmissionError(ValueError):
@@ -22,7 +24,8 @@ class AdmissionError(ValueError):
 
 class Admission:
     """``workers_file``: the block ids that may register, one a line, a name after it allowed (``BLOCKID [name]``); it is
-    read again when it has changed. ``users``: the user ids whose processes may be clients over the loopback interface."""
+    read again when it has changed. ``users``: the user ids whose processes may connect over the loopback interface, as
+    clients or as workers (a tunnel's end is a process of the pool's own user)."""
 
     def __init__(self, workers_file: str | None = None, users: Collection[int] | None = None) -> None:
         self._workers_file, self._users = workers_file, users
@@ -57,8 +60,8 @@ class Admission:
             return self._read is None
         return True
 
-    def check_client(self, remote: tuple[str, int], local: tuple[str, int]) -> None:
-        """Raises AdmissionError when the client at ``remote`` must not speak to the service at ``local``."""
+    def check_user(self, remote: tuple[str, int], local: tuple[str, int]) -> None:
+        """Raises AdmissionError when the peer at ``remote`` must not speak to the service at ``local``."""
         if self._users is not None and _is_loopback(remote[0]):
             user = owner(local=remote, remote=local)
             if user is None:
@@ -84,6 +87,15 @@ class Admission:
                 names[words[0]] = name
                 taken.add(name)
         self._names, self._read = names, stamp
+
+
+def same_origin(one: Connection, other: Connection) -> bool:
+    """Whether two connections, each given by its remote and its local end, come from one address; over loopback, where all
+    tunnels end, also from one process, as far as it can be seen."""
+    if one[0][0] != other[0][0]:
+        return False
+    processes = {process(*ends) for ends in (one, other)} if _is_loopback(one[0][0]) else set()
+    return len(processes - {None}) < 2
 
 
 def _is_loopback(address: str) -> bool:

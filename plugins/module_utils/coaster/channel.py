@@ -144,7 +144,7 @@ class Channel:
         self._heartbeat_every = heartbeat_every
         self._next_heartbeat = None if heartbeat_every is None else now + heartbeat_every
         self._silence_limit = silence_limit
-        self._max_message = max_message
+        self.max_message = max_message
         self._decoder = Decoder()
         self._next_tag = first_tag
         self._sent: "Dict[int, _Sent]" = {}
@@ -250,7 +250,7 @@ class Channel:
                 size = len(payload) + HEADER_SIZE
                 request.size += size
                 self._held += size
-                if self._held > self._max_message:
+                if self._held > self.max_message:
                     raise self._too_much()
                 if len(args) == 3 and request.name == "PUT":
                     self._receive_put(request, tag, events)
@@ -364,11 +364,11 @@ class Channel:
         size = len(payload) + HEADER_SIZE
         entry.size += size
         self._held += size
-        if self._held > self._max_message:
+        if self._held > self.max_message:
             raise self._too_much()
 
     def _too_much(self) -> ChannelError:
-        return ChannelError("the peer's incomplete messages are larger than the limit of %d bytes" % self._max_message)
+        return ChannelError("the peer's incomplete messages are larger than the limit of %d bytes" % self.max_message)
 
     def _close(self, tag: int) -> None:
         opened = self._open.pop(tag, None)

@@ -245,7 +245,7 @@ class _Connection(asyncio.Protocol):
         else:
             try:
                 remote, local = (self.transport.get_extra_info(end) for end in ("peername", "sockname"))
-                self.control.service.admission.check_client((plain(remote[0]), remote[1]), (plain(local[0]), local[1]))
+                self.control.service.admission.check_user((plain(remote[0]), remote[1]), (plain(local[0]), local[1]))
             except AdmissionError as error:
                 self._answer(403, "Refused: %s." % error)
                 return

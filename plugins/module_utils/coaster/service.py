@@ -18,8 +18,8 @@ import time
 from typing import Any
 
 from . import jobs
-from .admission import Admission, AdmissionError
-from .channel import SILENCE_LIMIT, Aborted, Channel, ChannelError, Chunk, Data, Failure, Reply, Request, Signal
+from .admission import Admission, AdmissionError, same_origin
+from .channel import MAX_MESSAGE, SILENCE_LIMIT, Aborted, Channel, ChannelError, Chunk, Data, Failure, Reply, Request, Signal
 from .jobs import JobError
 from .meter import Meter
 from .pool import Action, Cancel, Client, Pool, PoolError, Send, Tell, Worker, clock
@@ -48,7 +48,13 @@ MAX_UNANSWERED = 500000
 REFUSAL_TIME = 5.0
 """Seconds that a refused peer has to read why."""
 MAX_REFUSED = 256
-"""Connections beyond the limit that are told so; yet more are closed without a word."""
+"""Connections beyond the limit, or refused for something else, that are told so; yet more are closed without a word."""
+MAX_STRANGERS = 2048
+"""Connections to the port for workers that have not registered; one more, and the oldest is closed."""
+MAX_FIRST_MESSAGE = 262144
+"""Most bytes of an incomplete message of a worker that has not registered."""
+REGISTER_TIME = 30.0
+"""Seconds until a worker has to have registered."""
 ACKNOWLEDGE_WITHIN = 0.005
 """Seconds until a worker's status is acknowledged when nothing else goes to it: two small packets in one."""
 GOODBYE_TIME = 0.5
@@ -74,6 +80,8 @@ class Service:
         self.admission = admission or Admission()
         self.heartbeats, self.silence, self.max_connections = heartbeats, silence, max_connections
         self.peers: dict[int, Peer] = {}
+        self.strangers: dict[WorkerPeer, float] = {}
+        self.refusing: set[Peer] = set()
         self.received, self.sent = Meter(self.started), Meter(self.started)
         self.refused = 0
         self.stopping = False
@@ -129,6 +137,7 @@ class Service:
     def leave(self, peer: Peer) -> None:
         """A peer's connection is closed."""
         del self.peers[peer.channel_id]
+        self.refusing.discard(peer)
         if self._empty is not None and not self.peers:
             self._empty.set()
 
@@ -186,6 +195,9 @@ class Service:
 
     def _tick(self) -> None:
         now = self.now()
+        for stranger, since in list(self.strangers.items()):
+            if now >= since + REGISTER_TIME:
+                stranger.drop("it does not register")
         for peer in list(self.peers.values()):
             if peer.channel.tick(now):
                 peer.drop("nothing was heard of it for %d s" % self.silence)
@@ -227,6 +239,11 @@ class Peer(asyncio.Protocol):
             self.drop("there are too many connections")
         elif len(service.peers) > service.max_connections:
             self.refuse("the service has its limit of %d connections" % service.max_connections)
+        else:
+            try:
+                service.admission.check_user(self.remote, self.local)
+            except AdmissionError as error:
+                self.refuse(str(error))
 
     def new_channel(self) -> Channel:
         return Channel(self.service.now(), silence_limit=self.service.silence)
@@ -242,6 +259,9 @@ class Peer(asyncio.Protocol):
         self.service.refused += 1
         log.warning("refused a %s from %s: %s", self.kind, self.address, reason)
         self.refusal = reason
+        self.service.refusing.add(self)
+        if len(self.service.refusing) > MAX_REFUSED:
+            self.drop("too many are refused")
         asyncio.get_running_loop().call_later(REFUSAL_TIME, self.transport.abort)
 
     def drop(self, reason: str) -> None:
@@ -349,14 +369,6 @@ class ClientPeer(Peer):
     def joined(self) -> None:
         self.client = self.service.pool.add_client(self, self.channel_id)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self.refusal is None:
-            try:
-                self.service.admission.check_client(self.remote, self.local)
-            except AdmissionError as error:
-                self.refuse(str(error))
-
     def lose(self) -> None:
         self.service.perform(self.service.pool.client_lost(self.client))
         for transfer in list(self.transfers):
@@ -447,7 +459,14 @@ class WorkerPeer(Peer):
         return "worker %s on %s from %s" % (self.worker, self.worker.host, self.address)
 
     def new_channel(self) -> Channel:
-        return Channel(self.service.now(), random.uniform(*self.service.heartbeats), self.service.silence)
+        return Channel(
+            self.service.now(), random.uniform(*self.service.heartbeats), self.service.silence, max_message=MAX_FIRST_MESSAGE)
+
+    def joined(self) -> None:
+        strangers = self.service.strangers
+        strangers[self] = self.service.now()
+        if len(strangers) > MAX_STRANGERS:
+            next(iter(strangers)).drop("there are too many that have not registered")
 
     def check(self) -> None:
         """A worker whose block id is no longer listed gets no more jobs, and is sent home when its last one has ended."""
@@ -461,6 +480,7 @@ class WorkerPeer(Peer):
             self.channel.request("SHUTDOWN")
 
     def lose(self) -> None:
+        self.service.strangers.pop(self, None)
         if self.worker is not None and not self.worker.lost:
             log.info("lost %s", self)
             self.service.perform(self.service.pool.worker_lost(self.worker))
@@ -516,12 +536,14 @@ class WorkerPeer(Peer):
             self.block_id = block
             block = admission.block_name(block)
             for other in pool.blocks[block].workers.values() if admission.listed and block in pool.blocks else ():
-                if other.handle.address != self.address:
-                    raise AdmissionError("its block id is in use by a worker from %s" % other.handle.address)
+                if not same_origin((other.handle.remote, other.handle.local), (self.remote, self.local)):
+                    raise AdmissionError("its block id is in use by another worker, from %s" % other.handle.address)
         except AdmissionError as error:
             self.refuse(str(error))
             raise
         host = "".join(letter if letter.isprintable() else "?" for letter in host[:MAX_BLOCK_ID])
+        self.service.strangers.pop(self, None)
+        self.channel.max_message = MAX_MESSAGE
         self.worker, actions = pool.add_worker(
             self, block, host, slots, running, alone=admission.listed, now=self.service.now())
         # After the id the jobs that stay with the worker. Without them it cannot tell a service that knows its jobs from another.

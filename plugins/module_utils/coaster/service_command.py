@@ -52,7 +52,7 @@ OPTIONS = [
     Option("listen", "", "address", "bind the port for clients to this address (default all interfaces)"),
     Option("workerlisten", "", "address", "bind the port for workers to these addresses, A,B (default all interfaces)"),
     Option("workers", "", "file", "only workers with a block id in this file may register (lines: BLOCKID [NAME])"),
-    Option("users", "", "users", "only these users (names or ids, comma between) may be clients over loopback"),
+    Option("users", "", "users", "only these users (names or ids, comma between) may connect over loopback"),
     Option("resubmit", "", "times", "how often a job whose worker is lost goes back to the queue (default 0)"),
     Option("help", "h", "", "show this"),
 ]

@@ -76,26 +76,48 @@ def plain(host: str) -> str:
 
 def owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
     """The user id of the process at the ``local`` end of a connection on this machine; None when no process holds it."""
+    entry = _connection(local, remote)
+    return entry.uid if entry is not None else None
+
+
+def process(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
+    """The id of a process that holds the ``local`` end of a connection; None when none can be seen."""
+    entry = _connection(local, remote)
+    holders = _holders({entry.inode}) if entry is not None else iter(())
+    return next((int(found.name) for found in holders), None)
+
+
+def _connection(local: tuple[str, int], remote: tuple[str, int]) -> Entry | None:
+    """The entry of a connection's ``local`` end; None when no process holds it."""
     # Thousands of lines may be there: only the one that is wanted is taken apart.
     for table, mapped in (("tcp", False), ("tcp6", True)):
         text = _table(table)
         at = text.find(" %s %s " % (_written(local, mapped), _written(remote, mapped)))
         if at >= 0:
             entry = _entry(text[text.rfind("\n", 0, at) + 1:text.find("\n", at)])
-            return entry.uid if entry.inode else None
+            return entry if entry.inode else None
     return None
 
 
 def holder(port: int) -> str | None:
     """``name (pid N)`` of a process that listens on the port, as far as this user may see it."""
-    inodes = {"socket:[%d]" % entry.inode for entry in entries() if entry.state == _LISTEN and entry.local[1] == port}
-    for process in PROC.glob("[0-9]*") if inodes else ():
+    for found in _holders({entry.inode for entry in entries() if entry.state == _LISTEN and entry.local[1] == port}):
         try:
-            if any(os.readlink(descriptor) in inodes for descriptor in (process / "fd").iterdir()):
-                return "%s (pid %s)" % ((process / "comm").read_text("utf-8", "replace").strip(), process.name)
+            return "%s (pid %s)" % ((found / "comm").read_text("utf-8", "replace").strip(), found.name)
         except OSError:
             continue
     return None
+
+
+def _holders(inodes: set[int]) -> Iterator[Path]:
+    """The folders in PROC of the processes with one of these sockets, as far as this user may see them."""
+    names = {"socket:[%d]" % inode for inode in inodes}
+    for found in PROC.glob("[0-9]*") if names else ():
+        try:
+            if any(os.readlink(descriptor) in names for descriptor in (found / "fd").iterdir()):
+                yield found
+        except OSError:
+            continue
 
 
 def entries() -> Iterator[Entry]:

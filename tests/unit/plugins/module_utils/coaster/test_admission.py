@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.admission import Admission, AdmissionError
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.admission import Admission, AdmissionError, same_origin
 
 
 def test_without_a_list_everybody_is_let_in_under_its_own_name() -> None:
     admission = Admission()
     assert not admission.listed
     assert admission.block_name("anything") == "anything"
-    admission.check_client(("127.0.0.1", 1), ("127.0.0.1", 2))
+    admission.check_user(("127.0.0.1", 1), ("127.0.0.1", 2))
 
 
 def test_a_list_of_workers(tmp_path: Path) -> None:
@@ -68,12 +70,33 @@ def test_a_list_that_cannot_be_read_lets_nobody_in(tmp_path: Path) -> None:
 def test_users_over_loopback() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         remote, local = client.getsockname(), server.getsockname()
-        Admission(users=[os.getuid()]).check_client(remote, local)
+        Admission(users=[os.getuid()]).check_user(remote, local)
         with pytest.raises(AdmissionError, match="user %d may not" % os.getuid()):
-            Admission(users=[os.getuid() + 1]).check_client(remote, local)
+            Admission(users=[os.getuid() + 1]).check_user(remote, local)
     with pytest.raises(AdmissionError, match="cannot be seen"):
-        Admission(users=[os.getuid()]).check_client(remote, ("127.0.0.1", 1))
+        Admission(users=[os.getuid()]).check_user(remote, ("127.0.0.1", 1))
 
 
 def test_users_of_other_machines_are_not_looked_at() -> None:
-    Admission(users=[]).check_client(("192.0.2.1", 5), ("192.0.2.2", 6))
+    Admission(users=[]).check_user(("192.0.2.1", 5), ("192.0.2.2", 6))
+
+
+DIAL = "import socket, sys; sock = socket.create_connection((sys.argv[1], int(sys.argv[2]))); print(sock.getsockname()[1], flush=True); sys.stdin.read()"
+
+
+def test_the_origin_of_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        local = server.getsockname()
+        with socket.create_connection(local) as one, socket.create_connection(local) as two:
+            mine = (one.getsockname(), local)
+            assert same_origin(mine, (two.getsockname(), local))
+            assert not same_origin(mine, (("127.0.0.9", 1), local))
+            command = [sys.executable, "-c", DIAL, local[0], str(local[1])]
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+                assert process.stdin is not None and process.stdout is not None
+                other = (("127.0.0.1", int(process.stdout.readline())), local)
+                assert not same_origin(mine, other)
+                process.stdin.close()
+                process.wait(30)
+            assert same_origin(mine, other)
+    assert same_origin((("192.0.2.1", 1), local), (("192.0.2.1", 2), local))

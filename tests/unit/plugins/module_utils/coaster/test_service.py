@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import re
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -632,6 +635,16 @@ def test_a_reset_connection(service: Running) -> None:
 # time
 
 
+def test_small_messages_are_not_held_back(service: Running) -> None:
+    """Without TCP_NODELAY a job would take 40 ms more for each of its messages."""
+    service.client()
+    service.worker()
+    nodelay = service.look(lambda running: [
+        peer.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for peer in running.peers.values()])
+    assert len(nodelay) == 2
+    assert all(nodelay)
+
+
 def test_heartbeats(start: Callable[..., Running]) -> None:
     service = start(heartbeats=(0.05, 0.1), silence=10.0)
     worker = service.worker()
@@ -757,7 +770,7 @@ def test_a_block_id_in_use_is_refused_from_another_address(start: Callable[..., 
     service = start(admission=Admission(str(path)))
     client, worker = service.client(), service.worker("secret-1")
     thief = service.stranger(source="127.0.0.9")
-    with pytest.raises(Refused, match="in use by a worker from 127.0.0.1"):
+    with pytest.raises(Refused, match="in use by another worker, from 127.0.0.1"):
         thief.register("secret-1")
     with pytest.raises((Refused, Closed, ConnectionError)):
         thief.register("secret-1")
@@ -767,6 +780,67 @@ def test_a_block_id_in_use_is_refused_from_another_address(start: Callable[..., 
     assert worker.closed()
     back.report(identity, COMPLETED)
     assert client.end("cog-1").code == COMPLETED
+
+
+def test_a_block_id_in_use_is_refused_through_another_tunnel(start: Callable[..., Running], tmp_path: Path) -> None:
+    """Over loopback the addresses are the same, and the process at the other end, a tunnel's ssh, is another one."""
+    path = tmp_path / "workers"
+    path.write_text("secret-1 node1\n")
+    service = start(admission=Admission(str(path)))
+    command = [sys.executable, "-c", TUNNEL, str(service.worker_address[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as tunnel:
+        assert tunnel.stdout is not None
+        with WorkerPeer(("127.0.0.1", int(tunnel.stdout.readline()))) as thief:
+            service.worker("secret-1")
+            with pytest.raises(Refused, match="in use by another worker, from 127.0.0.1"):
+                thief.register("secret-1")
+        tunnel.terminate()
+
+
+TUNNEL = """
+import socket, sys, threading
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+host, service = server.accept()[0], socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def carry(one, other):
+    while data := one.recv(65536):
+        other.sendall(data)
+threading.Thread(target=carry, args=(service, host), daemon=True).start()
+carry(host, service)
+"""
+"""What stands for the ends of a tunnel."""
+
+
+def test_who_does_not_register_is_not_kept(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_STRANGERS", 2)
+    service = start()
+    worker = service.worker()
+    first, second, third = (service.stranger() for _number in range(3))
+    assert first.closed()
+    assert [peer.call("ECHO", b"here") for peer in (second, third)] == [[b"here"]] * 2
+    monkeypatch.setattr(module, "REGISTER_TIME", 0.0)
+    assert second.closed() and third.closed()
+    assert worker.call("ECHO", b"here") == [b"here"]
+    assert not service.look(lambda running: running.strangers)
+
+
+def test_a_stranger_cannot_make_the_service_hold_much(service: Running) -> None:
+    stranger = service.stranger()
+    with contextlib.suppress(ConnectionError):
+        stranger.command("REGISTER", *[b"x" * 100000] * 3)
+    assert stranger.closed()
+    assert service.worker().command("RLOG", b"INFO", b"x" * 1000000)
+
+
+def test_many_that_are_refused_take_no_room(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REFUSED", 2)
+    service = start(admission=Admission(users=[os.getuid() + 1]))
+    first, second, third = (service.client() for _number in range(3))
+    assert third.closed()
+    for peer in (first, second):
+        with pytest.raises(Refused, match="may not use this service"):
+            peer.configure()
+    service.until(lambda running: len(running.peers) == 2)
 
 
 def test_a_worker_that_is_taken_off_the_list_is_drained_and_sent_home(start: Callable[..., Running], tmp_path: Path) -> None:

@@ -224,6 +224,13 @@ def test_only_listed_workers_and_users(program: Callable[..., Program], tmp_path
     url, worker_url = service.until("Started coaster service: "), service.until("Worker connection URL: ")
     with ClientPeer(address(url)) as client, pytest.raises(Refused, match="user %d may not" % os.getuid()):
         client.configure()
+    with WorkerPeer(address(worker_url)) as worker, pytest.raises(Refused, match="user %d may not" % os.getuid()):
+        worker.register("secret")
+    service = program(
+        *MODES, "-port", "0", "-listen", "127.0.0.1", "-workerlisten", "127.0.0.1", "-workers", "workers", "-users", str(os.getuid()))
+    url, worker_url = service.until("Started coaster service: "), service.until("Worker connection URL: ")
+    with ClientPeer(address(url)) as client:
+        client.configure()
     with WorkerPeer(address(worker_url)) as worker:
         worker.register("secret")
     with WorkerPeer(address(worker_url)) as worker, pytest.raises(Refused, match="not in this pool's list"):

@@ -43,10 +43,10 @@ def test_listening_on_an_ipv6_address_takes_no_ipv4() -> None:
 
 @pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
 def test_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    def no_ipv6(family: int, kind: int) -> socket.socket:
+    def no_ipv6(family: int, kind: int, protocol: int) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(code, "no IPv6")
-        return real(family, kind)
+        return real(family, kind, protocol)
 
     real = socket.socket
     monkeypatch.setattr(sockets.socket, "socket", no_ipv6)
@@ -81,6 +81,13 @@ def test_the_owner_of_a_connection(address: str) -> None:
         with socket.create_connection(where) as client:
             assert sockets.owner(client.getsockname()[:2], where) == os.getuid()
             assert sockets.owner(where, where) is None
+
+
+def test_the_process_of_a_connection() -> None:
+    with sockets.listen("127.0.0.1", 0) as server, socket.create_connection(server.getsockname()) as client:
+        here, there = client.getsockname(), server.getsockname()
+        assert sockets.process(here, there) == os.getpid()
+        assert sockets.process(here, ("127.0.0.1", 1)) is None
 
 
 def test_a_connection_that_nobody_holds_has_no_owner() -> None:
