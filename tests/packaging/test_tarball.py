@@ -38,7 +38,7 @@ def installed(environment: Environment) -> Path:
 def test_it_holds_what_it_should_and_no_more(tarball: Path) -> None:
     with tarfile.open(tarball) as file:
         names = {member.name for member in file if member.isfile()}
-    wanted = ours(*KEPT, "CHANGELOG.md", "LICENSE", "README.md", "changelogs/*.yml", "changelogs/*.yaml", "docs/*.md", "docs/*.png", "docs/*.svg")
+    wanted = ours(*KEPT, "CHANGELOG.md", "LICENSE", "README.md", "changelogs/changelog.yaml", "docs/*.md", "docs/*.png", "docs/*.svg")
     assert names == wanted | {"FILES.json", "MANIFEST.json"}
 
 
