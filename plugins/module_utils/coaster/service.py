@@ -55,8 +55,6 @@ MAX_FIRST_MESSAGE = 262144
 """Most bytes of an incomplete message of a worker that has not registered."""
 REGISTER_TIME = 30.0
 """Seconds until a worker has to have registered."""
-ACKNOWLEDGE_WITHIN = 0.005
-"""Seconds until a worker's status is acknowledged when nothing else goes to it: two small packets in one."""
 GOODBYE_TIME = 0.5
 """Seconds that peers have to take leave when the service stops."""
 RETURNED = "it has come back on another connection"
@@ -89,7 +87,6 @@ class Service:
         self._next_channel_id = 1
         self._servers: list[asyncio.AbstractServer] = []
         self._written: list[Peer] = []
-        self._late: list[Peer] = []
         self._empty: asyncio.Event | None = None
 
     def now(self) -> float:
@@ -173,20 +170,6 @@ class Service:
                 self._loop.call_soon(self._flush)
             self._written.append(peer)
 
-    def touch_later(self, peer: Peer) -> None:
-        """The peer's channel may have output that nobody waits for: write it with the next, or in a moment."""
-        if not peer.touched and not peer.late:
-            peer.late = True
-            if not self._late:
-                self._loop.call_later(ACKNOWLEDGE_WITHIN, self._flush_late)
-            self._late.append(peer)
-
-    def _flush_late(self) -> None:
-        late, self._late = self._late, []
-        for peer in late:
-            peer.late = False
-            peer.flush()
-
     def _flush(self) -> None:
         written, self._written = self._written, []
         for peer in written:
@@ -220,7 +203,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.touched = self.late = False
+        self.touched = False
         self.congested = False
         self.refusal: str | None = None
         self.address = "?"
@@ -281,17 +264,12 @@ class Peer(asyncio.Protocol):
         except ChannelError as error:
             self.drop(str(error))
             return
-        patient = True
         for event in events:
             if isinstance(event, Request):
                 self._request(event)
-                patient = patient and event.name == "JOBSTATUS"
             elif not isinstance(event, Reply) or event.context is not None:
                 self._other(event)
-        if patient:
-            service.touch_later(self)
-        else:
-            service.touch(self)
+        service.touch(self)
 
     def _request(self, request: Request) -> None:
         name = self.commands.get(request.name)
@@ -329,8 +307,9 @@ class Peer(asyncio.Protocol):
         chunks = self.channel.take_output()
         if not chunks or self.transport.is_closing():
             return
-        self.service.sent.total += sum(map(len, chunks))
-        self.transport.writelines(chunks)
+        data = b"".join(chunks)
+        self.service.sent.total += len(data)
+        self.transport.write(data)
         if self.congested and self.unsent() > MAX_UNSENT:
             self.drop("it does not read what it is sent")
 

@@ -156,7 +156,7 @@ def _written(end: tuple[str, int], mapped: bool) -> str:
 
 
 def _bound(family: int, where: tuple[Any, ...], backlog: int, dual: bool = False) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY only where TCP is named
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
