@@ -134,6 +134,7 @@ def test_processes_that_cannot_be_looked_at_are_passed_over(tmp_path: Path, monk
     assert sockets.holder(0x0FD2) is None
     (tmp_path / "2" / "fd").mkdir(parents=True)
     (tmp_path / "2" / "fd" / "3").symlink_to("socket:[4711]")
+    assert sockets.holder(0x0FD2) is None  # it has just gone
     (tmp_path / "2" / "comm").write_text("thing\n")
     assert sockets.holder(0x0FD2) == "thing (pid 2)"
 
