@@ -95,8 +95,11 @@ class Pool:
             self.info = running
             self._say_differences(hosts, there)
         else:
+            try:
+                self._state.make_folder(self._state.folder(self.name))
+            except self._state.StateError as error:
+                raise Failure(NO_SERVICE, str(error)) from error
             self.kept = True
-            self._state.make_folder(self._state.folder(self.name))
         members.save(self.name, {**members.load(self.name), **hosts})
         if wanted:
             self._run("start_pool", wanted, self._heard_at_start, self.ending)
@@ -178,6 +181,9 @@ class Pool:
     def _check_start(self, wanted: dict[str, dict[str, Any]]) -> None:
         if self.ending.came:
             raise Failure(self.ending.status, "interrupted while the pool was starting")
+        trouble = self._launcher.failure(self.name)
+        if trouble is not None:
+            raise Failure(NO_SERVICE, str(trouble), trouble.log)
         if self._service_error is not None:
             raise self._service_error
         for name in self.info.get("missing", ()):
@@ -218,7 +224,9 @@ class Pool:
         ssh = playbook.ssh_options(self.options.accept_new_host_keys)
         table = {host: {**own, EXTRA: f"{ssh} {own[EXTRA]}"} if EXTRA in own else own for host, own in hosts.items()}
         common = {EXTRA: ssh, "swift_worker_route": self.options.route, "swift_worker_trust": self.options.trust}
-        playbook.run(name, {"all": {"hosts": table, "vars": common}}, variables, self.collections, ending, heard, self.options.connect_limit, check)
+        inventory = {"all": {"hosts": table, "vars": common}}
+        with self._state.private_folder() as private:
+            playbook.run(name, inventory, variables, self.collections, ending, heard, private, self.options.connect_limit, check)
 
     def _heard_at_start(self, outcome: playbook.Outcome) -> None:
         result = outcome.result
@@ -226,7 +234,7 @@ class Pool:
             if outcome.kind == "ok":
                 self.workers[outcome.host] = result
                 self.progress.host(outcome.host, f"worker started, {result['slots']} slots")
-            else:
+            elif result.get("cause") != "service":
                 self._fail(outcome.host, str(result.get("msg", "failed")))
         elif outcome.action in (SERVICE, READY):
             self.info.update(result)

@@ -12,7 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.common.text.converters import to_text
 
-from ansible_collections.coasters.pool.plugins.module_utils import state, tunnels
+from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, tunnels
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
 from ansible_collections.coasters.pool.plugins.plugin_utils import exchange, routes
 from ansible_collections.coasters.pool.plugins.plugin_utils.host_action import HostAction, HostFailure
@@ -47,7 +47,13 @@ class ActionModule(HostAction):
             values, dummy = self.exchange("stop", wanted["pool"], {"keep_logs": _yes(wanted["keep_logs"])})
             self._disconnect(wanted["pool"], host)
             return {"changed": values.get("changed") == "yes"}
-        return self._start(wanted, host)
+        try:
+            return self._start(wanted, host)
+        except (HostFailure, AnsibleConnectionFailure) as error:
+            reason = None if wanted["urls"] or self._task.check_mode else launcher.failure(wanted["pool"])
+            if reason is None:
+                raise
+            raise HostFailure("service", str(reason)) from error
 
     def _start(self, wanted: dict[str, Any], host: str) -> dict[str, Any]:
         verb = "check" if self._task.check_mode else "start"

@@ -84,14 +84,14 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
         try:
             wanted.bin_dir = swift.check(wanted.bin_dir)
             java = swift.find_java()
-            if not _starting(folder):
+            if failure(wanted.pool) is not None:
                 swift.check_ports(wanted.ports)
         except swift.SwiftError as error:
             raise LaunchError(str(error)) from error
     if check:
         return {"name": wanted.pool, "engine": wanted.engine, "bin_dir": wanted.bin_dir, "changed": True}
     with _locked(folder):
-        if running(wanted.pool) is None and not _starting(folder):
+        if running(wanted.pool) is None and failure(wanted.pool) is not None:
             _launch(folder, wanted, java)
     if not wait:
         return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
@@ -100,22 +100,27 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
 
 def answer(pool: str, limit: float) -> "Dict[str, Any]":
     """pool.json's content once the service answers. Raises LaunchError when it does not within ``limit`` seconds."""
-    path = os.path.join(state.folder(pool), "pool.json")
     until = time.monotonic() + limit
     while True:
-        known = state.read_json(path)
-        if known and "error" in known:
-            raise LaunchError(_explain(known), known.get("log"))
-        if known and state.alive(known.get("keeper")):
+        known = running(pool)
+        if known is not None:
             return known
-        if not _starting(os.path.dirname(path)):
-            known = state.read_json(path)
-            if known and ("error" in known or state.alive(known.get("keeper"))):
-                continue
-            raise LaunchError("the coaster service of pool %r is not running: start it first" % pool)
+        error = failure(pool)
+        if error is not None:
+            raise error
         if time.monotonic() > until:
             raise LaunchError("the coaster service of pool %r did not answer within %g s" % (pool, limit))
         time.sleep(_PAUSE)
+
+
+def failure(pool: str) -> "Optional[LaunchError]":
+    """Why the pool has no service; None while its keeper keeps one or is about to."""
+    folder = state.folder(pool)
+    alive = state.alive(_keeper(folder))
+    known = state.read_json(os.path.join(folder, "pool.json")) or {}
+    if "error" in known:
+        return _explained(known["error"], known.get("log") or [])
+    return None if alive else LaunchError("the coaster service of pool %r is not running: start it first" % pool)
 
 
 def stop(pool: str, keep_logs: bool = False, check: bool = False) -> bool:
@@ -236,12 +241,6 @@ def _keeper(folder: str) -> "Optional[Dict[str, Any]]":
     return state.read_json(os.path.join(folder, "keeper.pid"))
 
 
-def _starting(folder: str) -> bool:
-    """Whether a keeper lives that has not reported a failure: one that has is about to end."""
-    known = state.read_json(os.path.join(folder, "pool.json")) or {}
-    return "error" not in known and state.alive(_keeper(folder))
-
-
 def _end_all(folder: str) -> None:
     """End the pool's keeper and what it started. Raises LaunchError."""
     known = state.read_json(os.path.join(folder, "pool.json")) or {}
@@ -279,10 +278,10 @@ def _await_group(service: "Optional[Dict[str, Any]]") -> None:
         time.sleep(_PAUSE)
 
 
-def _explain(known: "Dict[str, Any]") -> str:
-    """One sentence from the error in pool.json and the line of the service's output that says most."""
-    telling = [line for line in known.get("log", ()) if "rror" in line] or known.get("log", ())[-1:]
-    return "%s%s" % (known["error"], ": " + telling[0] if telling else "")
+def _explained(error: str, log: "List[str]") -> LaunchError:
+    """With the line of the service's output that says why, when there is one, in place of the log."""
+    telling = [line for line in log if line.startswith("Error")][:1] or [line for line in log if "Error" in line][-1:]
+    return LaunchError("%s: %s" % (error, telling[0])) if telling else LaunchError(error, log)
 
 
 @contextlib.contextmanager

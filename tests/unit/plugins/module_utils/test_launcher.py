@@ -156,6 +156,22 @@ def test_a_busy_port_names_its_holder_and_leaves_it_alone(busy: int, port: str) 
     socket.create_connection(("127.0.0.1", busy)).close()
 
 
+@pytest.mark.parametrize(
+    ("log", "sentence", "kept"),
+    [
+        (["Switching log", "Error starting: busy", "\tat java.lang.Error"], "it ended: Error starting: busy", []),
+        (["Traceback", "  in f", "ImportError: no f"], "it ended: ImportError: no f", []),
+        (["a", "b"], "it ended", ["a", "b"]),
+        ([], "it ended", []),
+    ],
+)
+def test_the_line_that_says_why(home: Path, log: list[str], sentence: str, kept: list[str]) -> None:
+    (home / "coasters" / "p").mkdir(parents=True)
+    state.write_json(str(home / "coasters" / "p" / "pool.json"), {"error": "it ended", "log": log})
+    error = launcher.failure("p")
+    assert (str(error), error.log if error else None) == (sentence, kept)
+
+
 def test_after_a_failed_start_another_one_succeeds(busy: int) -> None:
     with pytest.raises(launcher.LaunchError):
         launcher.start(wanted(service_port=busy))
