@@ -70,7 +70,8 @@ class Client:
         writes = staged_paths(job.stage_out, "destination")
         self._writes = set(writes)
         self._patterns = [_pattern(path) for path in writes if re.search("[*?]", path)]
-        self._connection: "Optional[Connection]" = None
+        self._connection: "Connection"
+        self._signals: Signals
         self._senders: "Dict[int, _Sender]" = {}
         self._receivers: "Dict[int, Incoming]" = {}
 
@@ -81,8 +82,8 @@ class Client:
         """
         with Signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             self._signals = signals
+            self._connection = self._connect(host, port)
             try:
-                self._connect(host, port)
                 self._ask("CONFIGSERVICE", (b"requireVersion=" + VERSION, b"OS=null"))
                 self._ask("SUBMITJOB", (jobs.encode_submission(self.job),))
                 while self.status is None:
@@ -91,7 +92,7 @@ class Client:
             finally:
                 self._leave()
 
-    def _connect(self, host: str, port: int) -> None:
+    def _connect(self, host: str, port: int) -> Connection:
         reason = Lost("%s has no address" % host)
         for address in resolve(host, port):
             try:
@@ -106,14 +107,13 @@ class Client:
                 reason = Lost("%s:%d: %s" % (host, port, lost), lost.number)
                 continue
             first, more = HEARTBEAT_PERIODS
-            self._connection = Connection(sock, Channel(clock(), first + more * os.urandom(1)[0] / 256))
-            return
+            return Connection(sock, Channel(clock(), first + more * os.urandom(1)[0] / 256))
         raise reason
 
     def _ask(self, name: str, args: "Any") -> None:
         """Send a command and wait for its reply. Raises Refused, Lost, Interrupted."""
         answers: "List[Any]" = []
-        self._link().channel.request(name, args, answers.append)
+        self._connection.channel.request(name, args, answers.append)
         while not answers:
             self._turn()
         if isinstance(answers[0], Failure):
@@ -121,7 +121,7 @@ class Client:
 
     def _turn(self, until: float = float("inf")) -> None:
         """Wait for whatever comes next, at most until this time, and deal with it."""
-        connection = self._link()
+        connection = self._connection
         self._send_data(connection)
         writing: "Set[Any]" = {connection} if connection.unsent or self._can_send() else set()
         until = min(until, connection.channel.deadline() or until)
@@ -137,11 +137,6 @@ class Client:
         for number in self._signals.take():
             raise Interrupted(number)
 
-    def _link(self) -> Connection:
-        if self._connection is None:
-            raise Lost("there is no connection to the service")
-        return self._connection
-
     def _leave(self) -> None:
         """Say farewell, upon which the service cancels the job if it has not ended, and close."""
         for sender in self._senders.values():
@@ -150,8 +145,6 @@ class Client:
         for receiver in self._receivers.values():
             receiver.discard()
         self._receivers.clear()
-        if self._connection is None:
-            return
         answers: "List[Any]" = []
         self._connection.channel.request("SHUTDOWN", (), answers.append)
         until = clock() + GOODBYE_LIMIT
@@ -166,12 +159,12 @@ class Client:
         if isinstance(event, Request):
             command = _COMMANDS.get(event.name)
             if command is None:
-                self._link().channel.fail(event.tag, "Unknown command: " + event.name[:100])
+                self._connection.channel.fail(event.tag, "Unknown command: " + event.name[:100])
                 return
             try:
                 command(self, event)
             except (FileError, JobError) as error:
-                self._link().channel.fail(event.tag, str(error))
+                self._connection.channel.fail(event.tag, str(error))
         elif isinstance(event, Data):
             self._data(event)
         elif isinstance(event, Aborted):
@@ -182,10 +175,10 @@ class Client:
             event.context(event)
 
     def _acknowledge(self, request: Request) -> None:
-        self._link().channel.reply(request.tag)
+        self._connection.channel.reply(request.tag)
 
     def _version(self, request: Request) -> None:
-        self._link().channel.reply(request.tag, (VERSION,))
+        self._connection.channel.reply(request.tag, (VERSION,))
 
     def _job_status(self, request: Request) -> None:
         identity, status = jobs.parse_status(request.args)
@@ -202,7 +195,7 @@ class Client:
         if path not in self._reads:
             raise FileError("%s is not among the files that this job stages in" % path)
         file = Outgoing(native(path))
-        self._link().channel.reply_part(request.tag, encode_long(file.size), not file.size)
+        self._connection.channel.reply_part(request.tag, encode_long(file.size), not file.size)
         if file.size:
             self._senders[request.tag] = _Sender(file)
         else:
@@ -221,7 +214,7 @@ class Client:
 
     def _stop_sending(self, tag: int, reason: str) -> None:
         self._senders.pop(tag).file.close()
-        self._link().channel.fail(tag, reason)
+        self._connection.channel.fail(tag, reason)
 
     def _can_send(self) -> bool:
         return any(not sender.suspended for sender in self._senders.values())
@@ -275,12 +268,12 @@ class Client:
                 self._finish(event.tag)
         except FileError as error:
             self._drop(event.tag)
-            self._link().channel.fail(event.tag, str(error))
+            self._connection.channel.fail(event.tag, str(error))
 
     def _finish(self, tag: int) -> None:
         self._receivers[tag].finish()
         del self._receivers[tag]
-        self._link().channel.reply(tag)
+        self._connection.channel.reply(tag)
 
     def _drop(self, tag: int) -> None:
         receiver = self._receivers.pop(tag, None)
