@@ -22,13 +22,14 @@ class Options:
     """How a test host is made.
 
     ``python``, ``perl``: whether the host has that interpreter. ``home_size``: limit of /home, as tmpfs takes it (``"8m"``).
-    These three need isolated hosts. ``max_startups``: sshd's MaxStartups. ``sshd``: further lines of sshd_config, which win
-    over ours; ``"ForceCommand sleep 86400"`` makes a host that lets you in and then hangs.
+    ``shared``: a folder of the machine that the host has, for reading, as /mnt. These four need isolated hosts.
+    ``max_startups``: sshd's MaxStartups. ``sshd``: further lines of sshd_config, which win over ours; ``"ForceCommand sleep 86400"`` makes a host that lets you in and then hangs.
     """
 
     python: bool = True
     perl: bool = True
     home_size: str | None = None
+    shared: Path | None = None
     max_startups: str = "1000"
     sshd: tuple[str, ...] = ()
 

@@ -89,6 +89,7 @@ class IsolatedHost(Host):
         self.address = network.address(index)
         self.link = runs.link(network.number, index)
         self.folder = folder
+        self._shared = options.shared
         self._launcher: subprocess.Popen[bytes] | None = None
         self._wire: subprocess.Popen[bytes] | None = None
         self.init = 0
@@ -149,7 +150,7 @@ class IsolatedHost(Host):
         assert program is not None
         with log.open("wb") as errors:
             self._launcher = subprocess.Popen(
-                [*command, "sh", "-e", str(INIT), self.name, str(self.folder), address, program],
+                [*command, "sh", "-e", str(INIT), self.name, str(self.folder), address, program, str(self._shared or "")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

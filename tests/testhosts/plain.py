@@ -25,8 +25,8 @@ def why_not() -> str | None:
 
 class PlainHost(Host):
     def __init__(self, run: int, index: int, folder: Path, options: Options, authorized_key: str) -> None:
-        if not (options.python and options.perl) or options.home_size:
-            raise Unsupported("python=False, perl=False and home_size need isolated test hosts")
+        if not (options.python and options.perl) or options.home_size or options.shared:
+            raise Unsupported("python=False, perl=False, home_size and shared need isolated test hosts")
         self.name = f"h{index}"
         self.hostname = socket.gethostname()
         self.address = f"127.{1 + run % 254}.{index // 250}.{index % 250 + 1}"

@@ -78,6 +78,13 @@ def test_disk_full(start_hosts: StartHosts) -> None:
     assert "big" in hosts.ssh(hosts[0], "ls").stdout
 
 
+def test_a_folder_of_the_machine(start_hosts: StartHosts, tmp_path: Path) -> None:
+    tmp_path.joinpath("file").write_text("of the machine")
+    hosts = start_hosts(1, "isolated", shared=tmp_path)
+    assert hosts.ssh(hosts[0], "cat /mnt/file").stdout == "of the machine"
+    assert "Read-only" in hosts[0].run("touch /mnt/other", user="root", check=False)
+
+
 def test_cut_and_mended_cable(hosts: Hosts) -> None:
     argv = ["ssh", "-o", "BatchMode=yes", hosts[0].target, "cat"]
     with subprocess.Popen(argv, env=hosts.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as session:

@@ -25,7 +25,7 @@ print(os.listdir("/tmp/testhosts-" + str(os.getuid())))
 """
 
 
-@pytest.mark.parametrize("options", [{"python": False}, {"perl": False}, {"home_size": "1m"}])
+@pytest.mark.parametrize("options", [{"python": False}, {"perl": False}, {"home_size": "1m"}, {"shared": Path("/usr")}])
 def test_options_that_need_isolated_hosts(options: dict[str, object]) -> None:
     with pytest.raises(Unsupported, match="need isolated test hosts"):
         testhosts.start(1, "plain", **options)
