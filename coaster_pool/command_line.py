@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import math
 import os
 import sys
@@ -40,9 +41,9 @@ def parser() -> argparse.ArgumentParser:
     add("--check", action="store_true", help="say what would be done; contact hosts but change nothing")
     add = top.add_argument_group("the network").add_argument
     add("--route", choices=("auto", "direct", "tunnel"), default="auto", help="how workers reach the service (auto: through ssh)")
-    add("--trust", action="append", default=[], metavar="NETWORK", help="a network whose hosts need no tunnel: 10.0.0.0/8")
-    add("--listen", default="127.0.0.1", metavar="ADDRESS", help="address for clients (%(default)s)")
-    add("--allow-user", action="append", default=[], metavar="NAME", help="a user of this machine who may be a client, too")
+    add("--trust", type=_network, action="append", default=[], metavar="NETWORK", help="a network whose hosts need no tunnel: 10.0.0.0/8")
+    add("--listen", type=_plain, default="127.0.0.1", metavar="ADDRESS", help="address for clients (%(default)s)")
+    add("--allow-user", type=_plain, action="append", default=[], metavar="NAME", help="a user of this machine who may be a client, too")
     add("--port", type=_port, default=4050, help="port for clients, 0 for any (%(default)s)")
     add("--worker-port", type=_port, default=4051, metavar="PORT", help="port for workers, 0 for any (%(default)s)")
     add("--accept-new-host-keys", action="store_true", help="take host keys that are not known yet; changed ones never")
@@ -95,8 +96,22 @@ def _sort_out_config(options: argparse.Namespace) -> None:
     options.jetstream_config = str(jetstream.default_path(os.environ)) if word == "" else word
 
 
+def _plain(text: str) -> str:
+    """Data that Ansible takes as it is, and that writes nothing on a terminal but itself."""
+    if not text.isprintable() or any(mark in text for mark in ("{{", "{%", "{#")):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: leave out control characters and '{{{{', '{{%' and '{{#'")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a network: write it as 10.0.0.0/8") from None
+
+
 def _directory(text: str) -> str:
-    path = Path(text).expanduser()
+    path = Path(_plain(text)).expanduser()
     for program in ("coaster-service", "worker.pl"):
         if not (path / program).is_file():
             raise argparse.ArgumentTypeError(f"{text} has no {program}: name the bin directory of a Swift/K distribution")

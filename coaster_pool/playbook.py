@@ -9,7 +9,6 @@ import os
 import signal
 import stat
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,11 +62,11 @@ def _anybody_can_write(folder: str) -> bool:
 
 def run(
     name: str, inventory: dict[str, Any], variables: dict[str, Any], collections: Path, ending: Ending | None,
-    on_outcome: Callable[[Outcome], None], connect_limit: int = 10, check: bool = False,
+    on_outcome: Callable[[Outcome], None], private: str, connect_limit: int = 10, check: bool = False,
 ) -> int | None:
     """Run the playbook ``coasters.pool.NAME``; returns ansible-playbook's exit status, None when a signal ended it.
 
-    ``on_outcome`` hears of each task as it ends. A signal in ``ending`` interrupts the run. ``connect_limit``: seconds
+    ``private``: an empty folder for the run, with what Ansible is told of the hosts. ``on_outcome`` hears of each task as it ends. A signal in ``ending`` interrupts the run. ``connect_limit``: seconds
     until a host must answer. ``check``: change nothing.
     """
     if ending is not None and ending.came:
@@ -100,14 +99,13 @@ def run(
     if ending is not None:
         ending.on_signal = interrupt
     try:
-        with tempfile.TemporaryDirectory(prefix="coasters-") as private:
-            result = ansible_runner.run(
-                private_data_dir=private, playbook=f"coasters.pool.{name}", inventory=inventory, extravars=variables,
-                envvars=environment(collections, len(inventory["all"]["hosts"]), dict(os.environ), connect_limit),
-                cmdline="--check" if check else None,
-                settings={"pexpect_timeout": 1, "suppress_ansible_output": True}, quiet=True, event_handler=handle,
-                cancel_callback=cancelled,
-            )
+        result = ansible_runner.run(
+            private_data_dir=private, playbook=f"coasters.pool.{name}", inventory=inventory, extravars=variables,
+            envvars=environment(collections, len(inventory["all"]["hosts"]), dict(os.environ), connect_limit),
+            cmdline="--check" if check else None,
+            settings={"pexpect_timeout": 1, "suppress_ansible_output": True}, quiet=True, event_handler=handle,
+            cancel_callback=cancelled,
+        )
     finally:
         if ending is not None:
             ending.on_signal = None

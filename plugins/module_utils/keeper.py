@@ -79,6 +79,7 @@ class Keeper:
             owner.cancel()
             await self.stop_service()
             await self.tunnels.close()
+            state.sweep()
 
     async def watch_owner(self) -> None:
         """End the pool when its owner is gone."""

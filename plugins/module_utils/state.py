@@ -7,20 +7,27 @@
 ``keeper.json`` how the keeper was started: the service's command line, who owns the pool
 ``workers``     the block ids that may register, one a line: ``ID NAME`` (mode 0600)
 ``logs/``       what the service and the keeper logged
+
+Beside them ``.runs`` has the private folders of processes that work on pools, which others remove when a process was killed.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, List, Optional
+    from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+
+
+RUNS = ".runs"
 
 
 class StateError(Exception):
@@ -55,6 +62,41 @@ def make_folder(path: str) -> None:
             os.chmod(path, 0o700)
     except OSError as error:
         raise StateError("the folder %s cannot be made (%s): free it or set XDG_STATE_HOME" % (path, error.strerror)) from error
+
+
+@contextlib.contextmanager
+def private_folder() -> "Iterator[str]":
+    """A folder for this process alone, which is gone after the context; of a killed process, sweep() removes it.
+
+    Raises StateError when it cannot be made.
+    """
+    sweep()
+    base = os.path.join(root(), RUNS)
+    process = this_process()
+    while True:
+        make_folder(base)
+        try:
+            path = tempfile.mkdtemp(prefix="%(pid)d.%(started)s." % process, dir=base)
+            break
+        except FileNotFoundError:
+            continue  # somebody who needed it no more has removed the base
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(base)
+
+
+def sweep() -> None:
+    """Remove the private folders of processes that are gone."""
+    base = os.path.join(root(), RUNS)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(base):
+            pid, started = (name + "..").split(".")[:2]
+            if not alive({"pid": int(pid) if pid.isdigit() else 0, "started": started}):
+                shutil.rmtree(os.path.join(base, name), ignore_errors=True)
+        os.rmdir(base)
 
 
 def write(path: str, data: bytes, mode: int = 0o600) -> None:

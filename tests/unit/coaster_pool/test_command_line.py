@@ -76,3 +76,14 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
     for action in command_line.parser()._actions:
         assert action.help, action.dest
         assert all(name in text for name in action.option_strings)
+
+
+@pytest.mark.parametrize("value", ["{{ lookup('pipe', 'id') }}", "a{% raw %}", "{# no #}", "a\nb", "\x1b[2J", "a\u202eb"])
+@pytest.mark.parametrize("option", ["--listen", "--allow-user", "--swift-bin-dir"])
+def test_a_value_is_data(capsys: pytest.CaptureFixture[str], option: str, value: str) -> None:
+    assert "cannot be used: leave out control characters and '{{', '{%' and '{#'" in refuse(capsys, f"{option}={value}", "node01")
+
+
+@pytest.mark.parametrize("value", ["everywhere", "10.0.0.1/8", "{{ x }}", ""])
+def test_no_network(capsys: pytest.CaptureFixture[str], value: str) -> None:
+    assert f"{value!r} is not a network: write it as 10.0.0.0/8" in refuse(capsys, f"--trust={value}", "node01")

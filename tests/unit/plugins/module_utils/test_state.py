@@ -187,3 +187,26 @@ class TestProcesses:
         with subprocess.Popen([program, "60"]) as process:
             assert (state.start_time(process.pid) or "").isdigit()
             process.kill()
+
+
+def test_private_folders(home: Path) -> None:
+    with state.private_folder() as one, state.private_folder() as two:
+        assert one != two
+        assert [stat.S_IMODE(os.stat(path).st_mode) for path in (one, os.path.dirname(one))] == [0o700] * 2
+        state.sweep()
+        assert os.path.isdir(one) and os.path.isdir(two)
+        assert state.pools() == []
+    assert os.listdir(state.root()) == []
+
+
+def test_private_folders_of_killed_processes_are_swept(home: Path) -> None:
+    with subprocess.Popen(["sleep", "100"]) as process:
+        base = Path(state.root(), state.RUNS)
+        base.mkdir(parents=True)
+        (base / f"{process.pid}.{state.start_time(process.pid)}.x").mkdir()
+        (base / "nonsense").mkdir()
+        state.sweep()
+        assert len(list(base.iterdir())) == 1
+        process.kill()
+    state.sweep()
+    assert not base.exists()
