@@ -79,6 +79,7 @@ def test_disk_full(start_hosts: StartHosts) -> None:
 
 
 def test_a_folder_of_the_machine(start_hosts: StartHosts, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
     tmp_path.joinpath("file").write_text("of the machine")
     hosts = start_hosts(1, "isolated", shared=tmp_path)
     assert hosts.ssh(hosts[0], "cat /mnt/file").stdout == "of the machine"
