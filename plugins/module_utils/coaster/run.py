@@ -292,7 +292,7 @@ class Run(Task):
             status = Status(FAILED, jobs.COPY_FAILED, "The worker cannot handle this job: %s" % error)
         if self.output is not None and status.code != CANCELED:
             status.stdout, status.stderr = self.output
-        worker.log("INFO", "job %s: %s %s" % (self.identity, jobs.NAMES[status.code], status.message))
+        worker.log("INFO", ("job %s: %s %s" % (self.identity, jobs.NAMES[status.code], status.message)).rstrip())
         worker.report(self, status)
 
     def execute(self) -> "Life":

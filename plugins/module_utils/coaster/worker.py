@@ -61,7 +61,7 @@ class Worker:
     """A worker for the services at ``urls`` (host and port, tried in order) under the id ``block``.
 
     ``slots``: how many jobs at once to announce; None leaves it to the service. ``walltime``: seconds to announce.
-    ``limit``: seconds without a service after which it gives up. ``name``: what status messages call it instead of its
+    ``limit``: seconds without a service after which it gives up, having tried all at least once. ``name``: what status messages call it instead of its
     block id, which may be a secret. ``log(level, words)`` is told what happens.
     """
 
@@ -119,7 +119,7 @@ class Worker:
         reading: "Set[Any]" = {signals}
         writing: "Set[Any]" = set()
         until = min(self._next_deadline, self._dial_until, self._register_until)
-        if not self._registered:
+        if self._has_tried:
             until = min(until, self._lost_since + self.limit)
         if connection is not None:
             reading.add(connection)
@@ -138,7 +138,7 @@ class Worker:
         self._expire()
         for task in list(self._steps):
             self._resume(task)
-        if not self._registered and clock() >= self._lost_since + self.limit and self.exit_code is None:
+        if self._has_tried and clock() >= self._lost_since + self.limit and self.exit_code is None:
             self._stop(self._reason.number if 0 < self._reason.number < 256 else 1, "Failed to connect: %s" % self._reason)
         elif self._connection is not None:
             self._serve(self._connection, False)
@@ -212,6 +212,7 @@ class Worker:
                         continue
                     self._connect(sock)
                     yield None, NEVER
+            self._has_tried = True
             yield None, clock() + self._pause * (0.75 + os.urandom(1)[0] / 512)
             self._pause = min(self._pause * 2, PAUSES[1])
 
@@ -220,6 +221,7 @@ class Worker:
         self.log("DEBUG", "cannot connect to %s" % self._reason)
 
     def _redial(self, pause: float) -> None:
+        self._has_tried = False
         self._dialing = self._dial(pause)
         self._dialed, self._dial_until = next(self._dialing)
 
@@ -249,6 +251,7 @@ class Worker:
         self.id = text(event.values[0])
         self.log("INFO", "registered as %s" % self.id)
         self._registered = True
+        self._has_tried = False
         self._register_until = NEVER
         self._pause = PAUSES[0]
         kept = {text(value) for value in event.values[1:]}
