@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.options import Option, UsageError, number, parse, usage
 
 SPEC = (Option("port", "p", "N", "the port"), Option("nosec", help="plain TCP"), Option("max", value="N"))
