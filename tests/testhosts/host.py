@@ -23,7 +23,8 @@ class Options:
 
     ``python``, ``perl``: whether the host has that interpreter. ``home_size``: limit of /home, as tmpfs takes it (``"8m"``).
     ``shared``: a folder of the machine that the host has, for reading, as /mnt. These four need isolated hosts.
-    ``max_startups``: sshd's MaxStartups. ``sshd``: further lines of sshd_config, which win over ours; ``"ForceCommand sleep 86400"`` makes a host that lets you in and then hangs.
+    ``max_startups``: sshd's MaxStartups. ``sshd``: further lines of sshd_config, which win over ours; ``"ForceCommand sleep 86400"``
+    makes a host that lets you in and then hangs.
     """
 
     python: bool = True
