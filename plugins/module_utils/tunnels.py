@@ -46,7 +46,7 @@ class TunnelError(Exception):
 
 def command(ssh: "List[str]", destination: str) -> "List[str]":
     """The tunnel's command from an ssh command that ends with nothing but options, and the host to log in to."""
-    return [ssh[0], *OPTIONS, "-N", "-n", *ssh[1:], "-R", "{listen}:{to}", destination]
+    return [ssh[0], *OPTIONS, "-N", "-n", *ssh[1:], "-R", "{listen}:{to}", "--", destination]
 
 
 class Tunnel:

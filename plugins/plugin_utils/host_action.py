@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import resource
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
@@ -15,6 +18,9 @@ from ansible_collections.coasters.pool.plugins.module_utils import state
 from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 
 from . import causes, exchange
+
+MAX_MEMORY = 128 * 1048576
+"""Bytes that a host's answer may make this process take; Ansible keeps all of it."""
 
 
 class HostFailure(Exception):
@@ -57,9 +63,12 @@ class HostAction(ActionBase):  # type: ignore[misc]
 
         Raises HostFailure when it names an error, ExchangeError, StateError on a bad pool name, AnsibleConnectionFailure.
         """
-        done = self._low_level_execute_command(
-            exchange.command(verb, state.check_name(pool)), in_data=exchange.standard_input(settings, program), sudoable=True
-        )
+        words, data = exchange.command(verb, state.check_name(pool)), exchange.standard_input(settings, program)
+        if self._connection.transport == "ssh" and str(self._connection.get_option("host")).startswith("-"):
+            raise exchange.ExchangeError("the name of a host cannot start with '-', where ssh would take it for an option")
+        # What runs on this machine itself would inherit the limit.
+        with contextlib.nullcontext() if self._connection.transport == "local" else bounded_memory(MAX_MEMORY):
+            done = self._low_level_execute_command(words, in_data=data, sudoable=True)
         if done["rc"] == 255:
             raise AnsibleConnectionFailure(done["stderr"])
         try:
@@ -70,3 +79,22 @@ class HostAction(ActionBase):  # type: ignore[misc]
         if "error" in values:
             raise HostFailure(values.get("cause", "host"), values["error"])
         return values, exchange.log_lines(done["stdout"])
+
+
+@contextlib.contextmanager
+def bounded_memory(size: int) -> Iterator[None]:
+    """Let this process, which Ansible has forked for one task on one host, take so many bytes more and no others (Linux).
+
+    Raises ExchangeError when that is not enough.
+    """
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData:"))
+        resource.setrlimit(resource.RLIMIT_DATA, (used + size, before[1]))
+    try:
+        yield
+    except MemoryError:
+        raise exchange.ExchangeError("its answer is endless, or far too long: look at what its login files and its shell print") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
