@@ -66,8 +66,8 @@ def run(
 ) -> int | None:
     """Run the playbook ``coasters.pool.NAME``; returns ansible-playbook's exit status, None when a signal ended it.
 
-    ``private``: an empty folder for the run. ``on_outcome`` hears of each task as it ends. A signal in ``ending`` interrupts the run. ``connect_limit``: seconds
-    until a host must answer. ``check``: change nothing.
+    ``private``: an empty folder for the run. ``on_outcome`` hears of each task as it ends. A signal in ``ending``
+    interrupts the run. ``connect_limit``: seconds until a host must answer. ``check``: change nothing.
     """
     if ending is not None and ending.came:
         return None
