@@ -1,0 +1,166 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import pkgutil
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.coasters.pool.plugins.module_utils import coaster
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
+
+from .services import beside, listening
+from .workers import Service, shell
+
+PATIENCE = 60.0
+CHECKOUT = Path(__file__).resolve().parents[5]
+
+
+def pythons() -> list[str]:
+    """Every Python in PATH that the worker has to run with; a name there may be a wrapper round nothing."""
+    found = [path for path in (shutil.which("python3.%d" % minor) for minor in range(6, 16)) if path]
+    return [path for path in found if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0] or [sys.executable]
+
+
+def serve(*command: str) -> None:
+    """Run a worker's program against a service that gives it a job and ends it."""
+    with listening() as listener:
+        url = "http://127.0.0.1:%d" % listener.port
+
+        def script() -> None:
+            service = Service(listener)
+            assert service.register() == {"maxwalltime": "-1", "concurrency": "2"}
+            assert service.run(shell("exit 3")).exit_code == 3
+            service.shut_down()
+
+        def action() -> int:
+            return subprocess.run([*command, "-c", "2", url, "b", "."], timeout=PATIENCE, stdin=subprocess.DEVNULL).returncode
+
+        assert beside(script, action, listener.close) == 0
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in command], timeout=PATIENCE, capture_output=True, text=True)
+
+
+# the worker as one file
+
+
+def test_the_archive_depends_on_the_sources_alone() -> None:
+    assert bundle.worker_archive() == bundle.worker_archive()
+    with zipfile.ZipFile(BytesIO(bundle.worker_archive())) as archive:
+        assert archive.namelist() == ["__main__.py", *["coaster/%s.py" % name for name in bundle.WORKER_MODULES]]
+        for entry in archive.infolist():
+            assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+            assert entry.compress_type == zipfile.ZIP_STORED
+        for name in bundle.WORKER_MODULES:
+            assert archive.read("coaster/%s.py" % name) == (Path(coaster.__path__[0]) / (name + ".py")).read_bytes()
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_the_archive_is_a_worker_on_every_python(tmp_path: Path, python: str) -> None:
+    """Its name does not matter, and it leaves no files."""
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "worker").write_bytes(bundle.worker_archive())
+    serve(python, "-IS", str(tmp_path / "w" / "worker"))
+    assert [entry.name for entry in (tmp_path / "w").iterdir()] == ["worker"]
+
+
+def test_a_source_that_is_not_there() -> None:
+    with pytest.raises(OSError):
+        bundle.source("nonsense")
+
+
+def test_a_loader_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pkgutil, "get_data", lambda package, name: None)
+    with pytest.raises(OSError, match="the source of run cannot be read"):
+        bundle.source("run")
+
+
+# the programs
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bin")
+    bundle.programs(str(folder), sys.executable)
+    return folder
+
+
+def check_programs(folder: Path) -> None:
+    for name, word in (("coaster-service", "-portfile"), ("cog-job-submit", "-stagein")):
+        result = run(folder / name, "-help")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert word in result.stdout
+    assert run(folder / "worker.pl").stderr == "Not given: URI\n"
+    serve(str(folder / "worker.pl"))
+
+
+def test_the_programs_run_by_themselves(programs: Path) -> None:
+    assert {entry.name for entry in programs.iterdir()} == {"coaster", "coaster-service", "cog-job-submit", "worker.pl"}
+    for name in bundle.PROGRAMS:
+        assert stat.S_IMODE((programs / name).stat().st_mode) == 0o755
+    assert (programs / "worker.pl").read_text().startswith("#!%s -IS\n" % sys.executable)
+    check_programs(programs)
+
+
+def test_a_link_to_a_program_runs_it(programs: Path, tmp_path: Path) -> None:
+    (tmp_path / "submit").symlink_to(programs / "cog-job-submit")
+    assert run(tmp_path / "submit", "-help").returncode == 0
+
+
+def test_written_again_over_what_is_there(programs: Path) -> None:
+    bundle.programs(str(programs), sys.executable)
+    assert {entry.name for entry in programs.iterdir()} == {"coaster", "coaster-service", "cog-job-submit", "worker.pl"}
+
+
+@pytest.mark.skipif(not shutil.which("perl"), reason="needs perl")
+def test_perl_runs_the_worker(programs: Path) -> None:
+    """``perl worker.pl`` starts what the first line names (perlrun)."""
+    serve("perl", str(programs / "worker.pl"))
+
+
+@pytest.mark.parametrize("name", ["with blanks and 'quotes'", "x" * 130, "perl-scripts"])
+def test_interpreters_that_a_first_line_cannot_name(tmp_path: Path, name: str) -> None:
+    python = tmp_path / name / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    bundle.programs(str(tmp_path / "bin"), str(python))
+    assert (tmp_path / "bin" / "worker.pl").read_text().startswith("#!/bin/sh\n")
+    check_programs(tmp_path / "bin")
+    if shutil.which("perl"):
+        serve("perl", str(tmp_path / "bin" / "worker.pl"))
+
+
+def test_a_package_in_a_zip_file_writes_the_same(programs: Path, tmp_path: Path) -> None:
+    """Ansible runs modules from a zip file."""
+    archive = tmp_path / "modules.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("outer/__init__.py", "")
+        for path in Path(coaster.__path__[0]).glob("*.py"):
+            packed.write(path, "outer/coaster/" + path.name)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from outer.coaster import bundle;"
+        "bundle.programs(sys.argv[2], sys.argv[3]); open(sys.argv[4], 'wb').write(bundle.worker_archive())"
+    )
+    result = run(sys.executable, "-c", script, archive, tmp_path / "bin", sys.executable, tmp_path / "worker")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "worker").read_bytes() == bundle.worker_archive()
+    for path in programs.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            assert (tmp_path / "bin" / path.relative_to(programs)).read_bytes() == path.read_bytes()
+
+
+def test_the_programs_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "%s:%s" % (os.path.dirname(sys.executable), os.environ["PATH"]))
+    check_programs(CHECKOUT / "bin")
+    if shutil.which("perl"):
+        serve("perl", str(CHECKOUT / "bin" / "worker.pl"))
