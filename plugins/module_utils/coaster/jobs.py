@@ -59,6 +59,7 @@ MAX_DESCRIPTION = 1048576
 """Largest description in bytes after decompression: a worker gets it in one frame."""
 
 _IDENTITY = re.compile(r"\S*-[0-9]+(:[0-9]+)*\Z")
+_NUMBER = re.compile(r"[0-9]{1,9}\Z")
 _ESCAPE = re.compile(r"\\(.)", re.S)
 _NOT_FOR_WORKERS = frozenset((b"configid", b"name", b"identity", b"batch", b"contact", b"provider", b"jm"))
 
@@ -217,7 +218,7 @@ def parse_stage(value: str) -> "Stage":
     fields = value.split("\n")
     if len(fields) == 2:
         return Stage(fields[0], fields[1])
-    if len(fields) != 3 or not fields[2].isdigit():
+    if len(fields) != 3 or not _NUMBER.match(fields[2]):
         raise JobError("Could not deserialize job description: a staging entry is not source, destination and mode")
     return Stage(fields[0], fields[1], int(fields[2]))
 
@@ -236,7 +237,7 @@ def parse_walltime(text: "Optional[str]") -> int:
     if text is None:
         return DEFAULT_WALLTIME
     parts = text.strip().split(":")
-    if len(parts) > 3 or not all(re.match("[0-9]+\\Z", part) for part in parts):
+    if len(parts) > 3 or not all(_NUMBER.match(part) for part in parts):
         raise JobError("Could not deserialize job description: maxwalltime %r is not MM, HH:MM or HH:MM:SS" % text)
     numbers = [int(part) for part in parts]
     if len(numbers) == 1:

@@ -311,7 +311,7 @@ class Run(Task):
             try:
                 status = yield from self.process(
                     words, self.environment(slot), (worker.null, stdout, stderr),
-                    int(limit) if limit.isdigit() else jobs.DEFAULT_WALLTIME
+                    int(limit) if limit.isdecimal() and len(limit) < 12 else jobs.DEFAULT_WALLTIME
                 )
             except OSError as error:
                 code = jobs.FORK_FAILED if error.errno in (errno.EAGAIN, errno.ENOMEM) else jobs.CANNOT_EXECUTE
