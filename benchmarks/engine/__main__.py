@@ -40,15 +40,15 @@ def throughput(engine: Engine, jobs: int) -> dict[str, float]:
     engine.workers(4, 4)
     client = Client(engine.address)
     client.run(200, 128)
-    rate = statistics.median(jobs / client.run(jobs, 128) for _ in range(3))
-    times = [client.run(1, 1) for _ in range(100)]
+    rate = statistics.median(jobs / client.run(jobs, 128) for dummy in range(3))
+    times = [client.run(1, 1) for dummy in range(100)]
     return {"no-op jobs per second": rate, "latency of one job, ms": 1000 * statistics.median(times)}
 
 
 def small_costs(engine: Engine, idle: float) -> dict[str, float]:
     """CPU of starting workers, of idle ones, of a submission; memory of the service with 16 workers."""
     first = engine.workers(1, 4)[0]
-    start = [cpu_seconds(first.pid)] + [cpu_seconds(engine.workers(1, 4)[0].pid) for _ in range(4)]
+    start = [cpu_seconds(first.pid)] + [cpu_seconds(engine.workers(1, 4)[0].pid) for dummy in range(4)]
     engine.workers(11, 4)
     memory = resident_mb(engine.service.pid)
     time.sleep(3)
@@ -56,7 +56,7 @@ def small_costs(engine: Engine, idle: float) -> dict[str, float]:
     time.sleep(idle)
     idle_share = 100 * (cpu_seconds(first.pid) - before) / idle
     costs = []
-    for _ in range(7):
+    for dummy in range(7):
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         engine.submit("/bin/true")
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -74,13 +74,13 @@ def staging(engine: Engine, size: int) -> dict[str, float]:
     engine.workers(1, 1)
     source, target = engine.folder / "large", engine.folder / "back"
     with source.open("wb") as file:
-        for _ in range(size // 1048576):
+        for dummy in range(size // 1048576):
             file.write(os.urandom(1048576))
     job = str(engine.folder / "job")
     os.makedirs(job, exist_ok=True)
-    empty = min(_seconds(lambda: engine.submit("-directory", job, "/bin/true")) for _ in range(3))
-    into = min(_seconds(lambda: engine.submit("-directory", job, "-stagein", f"{source} -> {job}/in", "/bin/true")) for _ in range(2))
-    back = min(_seconds(lambda: engine.submit("-directory", job, "-stageout", f"{target} <- in", "/bin/true")) for _ in range(2))
+    empty = min(_seconds(lambda: engine.submit("-directory", job, "/bin/true")) for dummy in range(3))
+    into = min(_seconds(lambda: engine.submit("-directory", job, "-stagein", f"{source} -> {job}/in", "/bin/true")) for dummy in range(2))
+    back = min(_seconds(lambda: engine.submit("-directory", job, "-stageout", f"{target} <- in", "/bin/true")) for dummy in range(2))
     if target.stat().st_size != size or not filecmp.cmp(source, target, shallow=False):
         raise RuntimeError("the staged file is not the same")
     for path in (source, target, Path(job) / "in"):
@@ -143,7 +143,7 @@ def queue(engine: Engine, jobs: int) -> dict[str, float]:
 def spawn_rate(count: int) -> float:
     """posix_spawn and wait of /bin/true, one after the other, a second."""
     began = time.monotonic()
-    for _ in range(count):
+    for dummy in range(count):
         os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
     return count / (time.monotonic() - began)
 
@@ -151,7 +151,7 @@ def spawn_rate(count: int) -> float:
 def relay_rate(size: int) -> float:
     """MB/s of a plain TCP copy through one relay on loopback: sender, relay and receiver are processes of their own."""
     context = multiprocessing.get_context("fork")
-    ends = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    ends = [socket.create_server(("127.0.0.1", 0)) for dummy in range(2)]
 
     def relay() -> None:
         into = ends[0].accept()[0]
@@ -162,7 +162,7 @@ def relay_rate(size: int) -> float:
     def send() -> None:
         with socket.create_connection(ends[0].getsockname()) as connection:
             block = os.urandom(262144)
-            for _ in range(size // len(block)):
+            for dummy in range(size // len(block)):
                 connection.sendall(block)
 
     for target in (relay, send):

@@ -129,11 +129,17 @@ class ActionModule(HostAction):
             raise exchange.ExchangeError(f"there is no {script}: name the bin directory of a Swift/K distribution")
         return script.read_bytes()
 
+    def _block(self, pool: str, host: str) -> str:
+        """The host's block id; a check makes none. Raises StateError."""
+        if self._task.check_mode:
+            return str(state.read_workers(f"{state.folder(pool)}/workers").get(host, ""))
+        return str(state.block_ids(pool, [host])[host])
+
     def _settings(self, wanted: dict[str, Any], host: str, route: str, urls: list[str]) -> dict[str, str]:
         """The settings of a start. Raises ExchangeError or StateError."""
         if wanted["slots"] is not None and wanted["slots"] < 1:
             raise exchange.ExchangeError(f"{wanted['slots']} slots are too few: a worker needs at least 1")
-        known = state.block_ids(wanted["pool"], [host])[host] if wanted["engine"] == "builtin" else host
+        known = self._block(wanted["pool"], host) if wanted["engine"] == "builtin" else host
         return {
             "engine": wanted["engine"],
             "urls": exchange.check_urls(urls),

@@ -72,6 +72,8 @@ class Station:
         return self.run(sys.executable, str(ROOT / "start_pool.py"), *words, **options)
 
     def playbook(self, name: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """ansible-playbook, whose ssh connections do not stay as long as they do by default."""
+        options["env"] = options.get("env", self.env) | {"ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=1s"}
         return self.run(os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), name, *words, **options)
 
     @contextlib.contextmanager

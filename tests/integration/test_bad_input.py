@@ -98,7 +98,7 @@ class TestHosts:
     def test_a_full_disk(self, start_hosts: StartHosts, tmp_path: Path) -> None:
         station = Station(start_hosts([{"home_size": "64k"}], "isolated"), tmp_path)
         station.hosts[0].run("head -c 200000 /dev/zero >fill || true")
-        [line, _] = refused(station, NO_WORKERS, *ANY_PORTS, station.hosts[0].target)
+        [line, dummy] = refused(station, NO_WORKERS, *ANY_PORTS, station.hosts[0].target)
         assert "free space" in line
         station.hosts[0].run("rm -f fill")
         station.wait_until_nothing_is_left()

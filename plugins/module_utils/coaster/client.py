@@ -60,11 +60,12 @@ class _Sender:
 
 
 class Client:
-    """Submits ``job``; ``told`` hears of each status that the service reports."""
+    """Submits ``job``; ``told`` hears of each status that the service reports. ``submitted``: the service has the job."""
 
     def __init__(self, job: "Job", told: "Callable[[Status], None]") -> None:
         self.job = job
         self.status: "Optional[Status]" = None
+        self.submitted = False
         self._told = told
         self._reads = set(staged_paths(job.stage_in, "source"))
         writes = staged_paths(job.stage_out, "destination")
@@ -86,6 +87,7 @@ class Client:
             try:
                 self._ask("CONFIGSERVICE", (b"requireVersion=" + VERSION, b"OS=null"))
                 self._ask("SUBMITJOB", (jobs.encode_submission(self.job),))
+                self.submitted = True
                 while self.status is None:
                     self._turn()
                 return self.status

@@ -62,10 +62,12 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
     except (UsageError, AddressError) as error:
         _write(sys.stderr, "%s\n" % error)
         return 1
+    client = Client(job, _say if "verbose" in values else _ignore)
     try:
-        status = Client(job, _say if "verbose" in values else _ignore).run(host, port)
+        status = client.run(host, port)
     except Lost as lost:
-        _write(sys.stderr, "Could not submit job: %s\n" % lost)
+        what = "Lost the service, and with it the job" if client.submitted else "Could not submit job"
+        _write(sys.stderr, "%s: %s\n" % (what, lost))
         return 1
     except Refused as refused:
         _write(sys.stderr, "Could not submit job: the service refused it: %s\n" % refused)

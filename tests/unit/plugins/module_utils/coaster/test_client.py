@@ -217,7 +217,7 @@ def test_an_address_that_does_not_answer_has_a_limit(monkeypatch: pytest.MonkeyP
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        waiting = [socket.socket() for _ in range(4)]
+        waiting = [socket.socket() for dummy in range(4)]
         for sock in waiting:
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())

@@ -232,7 +232,7 @@ def test_cancel(tmp_path: Path) -> None:
         service.submit(job)
         service.reaches(ACTIVE)
         appears(tmp_path / "first")
-        tags = [service.link.channel.request("CANCELJOB", (b"cog-1:1",)) for _ in range(2)]
+        tags = [service.link.channel.request("CANCELJOB", (b"cog-1:1",)) for dummy in range(2)]
         service.link.send()
         assert service.end() == Status(CANCELED)
         assert [service.answered(tag) for tag in tags] == ["OK", "OK"]

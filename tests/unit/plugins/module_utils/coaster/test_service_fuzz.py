@@ -111,7 +111,7 @@ class Canary:
 
 @pytest.fixture(scope="module")
 def canary() -> Iterator[Canary]:
-    service = Running(max_connections=50)
+    service = Running(max_connections=50, silence=86400.0)
     yield Canary(service)
     service.close()
 

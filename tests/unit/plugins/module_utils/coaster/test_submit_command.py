@@ -190,6 +190,19 @@ def test_a_service_that_refuses_the_job(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr().err == "Could not submit job: the service refused it: not you\n"
 
 
+def test_a_service_that_is_lost_while_the_job_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    with listening() as listener:
+
+        def script() -> None:
+            link = listener.accept()
+            take_job(link)
+            link.call("VERSION")
+            link.close()
+
+        assert beside(script, lambda: main(["-s", "http://127.0.0.1:%d" % listener.port, "run"]), listener.close) == 1
+    assert capfd.readouterr().err == "Lost the service, and with it the job: the service closed the connection\n"
+
+
 def test_an_interrupted_wait(capfd: pytest.CaptureFixture[str]) -> None:
     with listening() as listener:
 

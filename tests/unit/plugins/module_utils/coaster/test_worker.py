@@ -169,7 +169,7 @@ def test_an_address_that_does_not_answer_costs_only_its_limit(monkeypatch: pytes
     with socket.socket() as full, listening() as listener:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        waiting = [socket.socket() for _ in range(4)]
+        waiting = [socket.socket() for dummy in range(4)]
         for sock in waiting:
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
@@ -242,7 +242,7 @@ def test_jobs_go_on_while_the_service_is_away_and_their_end_is_told_to_the_next(
                 service = Service(again)
                 options = service.register("cog-1:1", "cog-2", "cog-4")
                 assert sorted(options["running"].split()) == ["cog-1:1", "cog-2", "cog-4"]
-                told = dict(service.status() for _ in range(5))
+                told = dict(service.status() for dummy in range(5))
                 assert {identity: status.exit_code for identity, status in told.items()} == {"cog-1:1": 3, "cog-2": 0, "cog-4": 4}
                 (tmp_path / "never").touch()
                 assert service.end("cog-2").code == COMPLETED
@@ -382,7 +382,7 @@ def test_signals_end_the_jobs_and_the_worker(tmp_path: Path, number: int) -> Non
 
 def stuff(service: Service) -> None:
     """Read nothing, and wake the worker until it has more to send than goes out."""
-    for _ in range(50):
+    for dummy in range(50):
         service.link.channel.request("RESOURCEUPDATE")
         service.link.send()
         time.sleep(0.01)
@@ -427,7 +427,7 @@ def test_it_ends_while_it_dials(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        waiting = [socket.socket() for _ in range(4)]
+        waiting = [socket.socket() for dummy in range(4)]
         for sock in waiting:
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
@@ -564,7 +564,7 @@ def test_a_job_with_all_that_it_may_ask_of_its_worker(tmp_path: Path) -> None:
         assert service.answered(service.command("CLEANUP", b"copy\n")) == "OK"
         job = shell("sleep 600", "cog-2")
         service.submit(job)
-        tags = [service.link.channel.request("CANCELJOB", (b"cog-2",)) for _ in range(2)]
+        tags = [service.link.channel.request("CANCELJOB", (b"cog-2",)) for dummy in range(2)]
         service.link.send()
         assert service.end("cog-2") == Status(CANCELED)
         assert [service.answered(tag) for tag in tags] == ["OK", "OK"]
