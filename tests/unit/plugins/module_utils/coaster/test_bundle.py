@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parents[5]
 def pythons() -> list[str]:
     """Every Python in PATH that the worker has to run with; a name there may be a wrapper round nothing."""
     found = [path for path in (shutil.which("python3.%d" % minor) for minor in range(6, 16)) if path]
-    return [path for path in found if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0] or [sys.executable]
+    return [path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0] or [sys.executable]
 
 
 def serve(*command: str) -> None:
@@ -42,13 +42,13 @@ def serve(*command: str) -> None:
             service.shut_down()
 
         def action() -> int:
-            return subprocess.run([*command, "-c", "2", url, "b", "."], timeout=PATIENCE, stdin=subprocess.DEVNULL).returncode
+            return subprocess.run([*command, "-c", "2", url, "b", "."], timeout=PATIENCE, stdin=subprocess.DEVNULL, check=False).returncode
 
         assert beside(script, action, listener.close) == 0
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(word) for word in command], timeout=PATIENCE, capture_output=True, text=True)
+    return subprocess.run([str(word) for word in command], timeout=PATIENCE, capture_output=True, text=True, check=False)
 
 
 # the worker as one file
