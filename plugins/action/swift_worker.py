@@ -113,10 +113,7 @@ class ActionModule(HostAction):
                 "command": tunnels.command(ssh, self._connection.get_option("host")),
                 "to": f"127.0.0.1:{port}",
             }
-            try:
-                port = tunnels.ask(state.folder(wanted["pool"]), request)["port"]
-            except tunnels.TunnelError as error:
-                raise AnsibleConnectionFailure(str(error)) from error
+            port = self.connected(lambda: _port(wanted["pool"], request))
         return [f"http://{'@' if route == 'direct' else '127.0.0.1'}:{port}"]
 
     def _program(self, wanted: dict[str, Any]) -> bytes:
@@ -150,6 +147,14 @@ class ActionModule(HostAction):
             "restart": _yes(wanted["restart"]),
             "call_back_limit": "5" if route == "direct" else "",
         }
+
+
+def _port(pool: str, request: dict[str, Any]) -> int:
+    """The port of a tunnel that the pool's keeper opens. Raises AnsibleConnectionFailure."""
+    try:
+        return int(tunnels.ask(state.folder(pool), request)["port"])
+    except tunnels.TunnelError as error:
+        raise AnsibleConnectionFailure(str(error)) from error
 
 
 def _yes(value: bool) -> str:

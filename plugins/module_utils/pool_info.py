@@ -5,7 +5,7 @@
 
 import time
 
-from . import launcher, statistics
+from . import launcher, state, statistics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +13,25 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.05
 KEPT = ("name", "engine", "bin_dir", "url", "worker_url", "control_url", "ports", "since", "restarts")
+ARGUMENTS = {
+    "pool": {"type": "str", "default": "default"},
+    "workers": {"type": "list", "elements": "str", "default": []},
+    "min_workers": {"type": "int", "default": 0},
+    "limit": {"type": "float", "default": 0},
+}
+"""Of the coaster_service_info module, as Ansible validates them."""
+
+
+def tell(wanted: "Dict[str, Any]", check: bool) -> "Dict[str, Any]":
+    """The result of the coaster_service_info module; with ``check`` there is nothing to wait for. A failure has ``failed`` and ``msg``."""
+    try:
+        result = wait(wanted["pool"], wanted["workers"], 0 if check else wanted["limit"])
+    except (launcher.LaunchError, state.StateError, statistics.StatisticsError) as error:
+        return {"failed": True, "msg": str(error), "log": getattr(error, "log", [])}
+    if len(result["workers"]) < wanted["min_workers"] and not check:
+        text = "%d of the %d workers that are needed registered with the coaster service within %g s"
+        return dict(result, failed=True, msg=text % (len(result["workers"]), wanted["min_workers"], wanted["limit"]))
+    return dict(result, changed=False)
 
 
 def wait(pool: str, names: "Sequence[str]" = (), limit: float = 0.0) -> "Dict[str, Any]":

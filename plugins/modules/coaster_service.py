@@ -144,58 +144,18 @@ open_ports:
   type: str
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, swift
+from ansible_collections.coasters.pool.plugins.module_utils import service_state
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
-            "pool": {"type": "str", "default": "default"},
-            "engine": {"type": "str", "choices": ["auto", "builtin", "swift"], "default": "auto"},
-            "bin_dir": {"type": "path"},
-            "service_port": {"type": "int", "default": 4050},
-            "worker_port": {"type": "int", "default": 4051},
-            "listen": {"type": "str", "default": "127.0.0.1"},
-            "reach": {"type": "list", "elements": "str", "default": []},
-            "allow_users": {"type": "list", "elements": "str", "default": []},
-            "address": {"type": "str"},
-            "hosts": {"type": "list", "elements": "str", "default": []},
-            "owner": {"type": "int"},
-            "wait": {"type": "bool", "default": True},
-            "limit": {"type": "float", "default": 30},
-            "keep_logs": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
-    wanted = module.params
-    pool = wanted["pool"]
-    try:
-        if wanted["state"] == "stopped":
-            module.exit_json(changed=launcher.stop(pool, wanted["keep_logs"], module.check_mode))
-        if not module.check_mode:
-            state.block_ids(pool, wanted["hosts"])
-        result = launcher.start(
-            launcher.Wanted(
-                pool, wanted["engine"], wanted["bin_dir"], wanted["service_port"], wanted["worker_port"], 0, wanted["listen"],
-                wanted["reach"], wanted["address"], wanted["owner"], wanted["limit"], wanted["allow_users"],
-            ),
-            wanted["wait"], module.check_mode,
-        )
-    except launcher.LaunchError as error:
-        module.fail_json(msg=str(error), log=error.log)
-    except state.StateError as error:
-        module.fail_json(msg=str(error))
-    settings = state.read_json(os.path.join(state.folder(pool), "keeper.json")) or {}
-    if result["engine"] == "swift":
-        result["open_ports"] = swift.open_ports(result.get("ports") or settings.get("ports") or {})
-        module.warn(result["open_ports"])
-    module.exit_json(**dict({"bin_dir": settings.get("bin_dir"), "folder": state.folder(pool)}, **result))
+    module = AnsibleModule(argument_spec=service_state.ARGUMENTS, supports_check_mode=True)
+    result = service_state.ensure(module.params, module.check_mode)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

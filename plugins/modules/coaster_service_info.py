@@ -85,31 +85,16 @@ missing:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.coasters.pool.plugins.module_utils import launcher, pool_info, state, statistics
+from ansible_collections.coasters.pool.plugins.module_utils import pool_info
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "pool": {"type": "str", "default": "default"},
-            "workers": {"type": "list", "elements": "str", "default": []},
-            "min_workers": {"type": "int", "default": 0},
-            "limit": {"type": "float", "default": 0},
-        },
-        supports_check_mode=True,
-    )
-    wanted = module.params
-    try:
-        result = pool_info.wait(wanted["pool"], wanted["workers"], 0 if module.check_mode else wanted["limit"])
-    except (launcher.LaunchError, state.StateError, statistics.StatisticsError) as error:
-        module.fail_json(msg=str(error), log=getattr(error, "log", []))
-    if len(result["workers"]) < wanted["min_workers"] and not module.check_mode:
-        module.fail_json(
-            msg="%d of the %d workers that are needed registered with the coaster service within %g s"
-            % (len(result["workers"]), wanted["min_workers"], wanted["limit"]), **result,
-        )
-    module.exit_json(changed=False, **result)
+    module = AnsibleModule(argument_spec=pool_info.ARGUMENTS, supports_check_mode=True)
+    result = pool_info.tell(module.params, module.check_mode)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

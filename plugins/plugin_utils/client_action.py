@@ -1,0 +1,35 @@
+# Copyright: the coasters.pool contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the action plugins of the modules that work on the client share: where the client is this machine, no module is sent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.plugins.action.normal import ActionModule as ModuleAction
+
+
+class ClientAction(ModuleAction):  # type: ignore[misc]
+    """A subclass has ARGUMENTS (the module's) and work()."""
+
+    ARGUMENTS: Mapping[str, Any] = {}
+    _supports_check_mode = True
+
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The module's result. Another machine, user or environment, or a task in the background, needs the module itself."""
+        if self._connection.transport != "local" or self._connection.become or self._task.async_val or self._has_environment():
+            known: dict[str, Any] = super().run(tmp, task_vars)
+            return known
+        _, wanted = self.validate_argument_spec(argument_spec=dict(self.ARGUMENTS))
+        return self.work(wanted, bool(self._task.check_mode))
+
+    def work(self, wanted: dict[str, Any], check: bool) -> dict[str, Any]:
+        """What is to be done with the validated arguments, only in words with ``check``; the module's result."""
+        raise NotImplementedError
+
+    def _has_environment(self) -> bool:
+        environment: dict[str, Any] = {}
+        self._compute_environment_string(environment)
+        return bool(environment)
