@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import time
 
 from . import state
@@ -33,11 +34,23 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 MAX_LINE = 262144
 MAX_TEXT = 4000
 _ALLOCATED = re.compile(rb"Allocated port (\d+) for remote forward")
+_STANDS = re.compile(rb"^debug1: remote forward success", re.M)
+_TAKEN = re.compile(rb"remote port forwarding failed")
+_CHATTER = re.compile(rb"^debug\d: .*\n?", re.M)
 OPTIONS = (
     "-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes",
-    "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "Compression=no", "-o", "LogLevel=INFO",
+    "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "Compression=no", "-o", "LogLevel=DEBUG1",
 )
-"""What makes an ssh command a tunnel; ssh takes the first value that it is given of each option."""
+"""What makes an ssh command a tunnel; ssh takes the first value that it is given of each option. Only at DEBUG1 it says that the
+forwarding of a port that was asked for stands."""
+GUARD = """\
+read -r _
+trap '' TERM
+kill -TERM 0
+sleep 2
+kill -KILL 0
+"""
+"""Ends all of its process group, which every ssh is in, when its input ends; so a keeper that is killed takes its tunnels along."""
 
 
 class TunnelError(Exception):
@@ -49,16 +62,54 @@ def command(ssh: "List[str]", destination: str) -> "List[str]":
     return [ssh[0], *OPTIONS, "-N", "-n", *ssh[1:], "-R", "{listen}:{to}", "--", destination]
 
 
-class Tunnel:
-    """One host's tunnel. ``port`` is the one on the host, 0 until the first ssh stands; later ones ask for the same."""
+class Guard:
+    """The process group that all tunnels' ssh are in, led by a process that ends them when we end."""
 
-    def __init__(self, command: "List[str]", to: str) -> None:
-        self.command, self.to = command, to
+    def __init__(self) -> None:
+        self.process: "Optional[subprocess.Popen[bytes]]" = None
+        self.leash = -1
+
+    def group(self) -> int:
+        """The process group; made when there is none."""
+        if self.process is None or self.process.poll() is not None:
+            self.close()
+            end, self.leash = os.pipe()
+            self.process = subprocess.Popen(["/bin/sh", "-c", GUARD], stdin=end, preexec_fn=_lead)
+            os.close(end)
+        return self.process.pid
+
+    def close(self) -> None:
+        """End the group."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            os.close(self.leash)
+            self.process = None
+
+
+class Tunnel:
+    """One host's tunnel. ``port`` is the one on the host, 0 until the first ssh stands; later ones ask for the same.
+
+    ``stands``: ssh runs and has its port. ``taken``: the last ssh could not have the port again.
+    """
+
+    def __init__(self, command: "List[str]", to: str, guard: Guard) -> None:
+        self.command, self.to, self.guard = command, to, guard
         self.port = 0
         self.error = b""
+        self.stands = self.taken = False
         self.process: "Optional[asyncio.subprocess.Process]" = None
-        self.opened = asyncio.get_running_loop().create_future()
+        self._hurry = asyncio.Event()
+        self._tried = asyncio.get_running_loop().create_future()
         self.task = asyncio.ensure_future(self._keep())
+
+    async def opened(self) -> int:
+        """The port, as soon as ssh stands. Raises TunnelError when a try fails that began, or was under way, meanwhile."""
+        if not self.stands:
+            self._hurry.set()
+            await asyncio.shield(self._tried)
+        return self.port
 
     async def _keep(self) -> None:
         """Run ssh again and again; give up only when the first one never stood."""
@@ -66,52 +117,65 @@ class Tunnel:
         while True:
             began = time.monotonic()
             await self._run_once()
-            if not self.opened.done():
-                self.opened.set_exception(TunnelError(self.error[-MAX_TEXT:].decode("utf-8", "replace").strip()))
+            if not self._tried.done():
+                self._tried.set_exception(TunnelError(self.error.decode("utf-8", "replace").strip()))
+                self._tried.exception()  # nobody has to wait for it
             if not self.port:
                 return
             if time.monotonic() - began > 60:
                 pauses = iter(PAUSES)
-            await asyncio.sleep(next(pauses, PAUSES[-1]))
+            self._hurry.clear()
+            self._tried = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), next(pauses, PAUSES[-1]))
 
     async def _run_once(self) -> None:
         spec = "127.0.0.1:%d" % self.port
         words = [word.replace("{listen}", spec).replace("{to}", self.to) for word in self.command]
+        group = self.guard.group()
         self.error = b""
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
+                preexec_fn=lambda: os.setpgid(0, group),
             )
-        except OSError as error:
-            self.error = ("%s cannot be started: %s" % (words[0], error.strerror)).encode()
+        except (OSError, subprocess.SubprocessError) as error:
+            self.error = ("%s cannot be started: %s" % (words[0], getattr(error, "strerror", None) or error)).encode()
             return
         try:
             await self._read_errors(self.process)
             await self.process.wait()
         finally:
+            self.stands = False
+            self.taken = bool(_TAKEN.search(self.error))
             if self.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     self.process.send_signal(signal.SIGTERM)
 
     async def _read_errors(self, process: "asyncio.subprocess.Process") -> None:
-        """ssh announces the port that the host chose; all else that it says is kept for the error."""
+        """ssh announces the port that the host chose, and that it stands; all else that it says is kept for the error."""
         stream = process.stderr
+        rest = b""
         while stream is not None:
             data = await stream.read(4096)
+            lines, newline, rest = (rest + data).rpartition(b"\n")
+            allocated = _ALLOCATED.search(lines)
+            if allocated and not self.port:
+                self.port = int(allocated.group(1))
+            if self.port and (allocated or _STANDS.search(lines)):
+                self.stands = True
+                if not self._tried.done():
+                    self._tried.set_result(None)
+            self.error = (self.error + _CHATTER.sub(b"", lines + newline + (b"" if data else rest)))[-MAX_TEXT:]
+            rest = rest[-MAX_TEXT:]
             if not data:
                 return
-            self.error = (self.error + data)[-MAX_TEXT:]
-            allocated = _ALLOCATED.search(self.error)
-            if allocated and not self.opened.done():
-                self.port = int(allocated.group(1))
-                self.opened.set_result(self.port)
 
     async def close(self) -> None:
         """End ssh; the host drops its port with it."""
         self.task.cancel()
-        if not self.opened.done():
-            self.opened.cancel()
+        if not self._tried.done():
+            self._tried.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
         if self.process is not None:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -124,6 +188,7 @@ class Tunnels:
     def __init__(self, folder: str) -> None:
         self.path = os.path.join(folder, SOCKET)
         self.open: "Dict[str, Tunnel]" = {}
+        self.guard = Guard()
         self.server: "Optional[asyncio.AbstractServer]" = None
 
     async def listen(self) -> None:
@@ -139,6 +204,7 @@ class Tunnels:
             self.server.close()
         await asyncio.gather(*(tunnel.close() for tunnel in self.open.values()), return_exceptions=True)
         self.open = {}
+        self.guard.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
@@ -165,13 +231,29 @@ class Tunnels:
             await self.open.pop(host).close()
             tunnel = None
         if tunnel is None:
-            tunnel = self.open[host] = Tunnel(words, to)
+            tunnel = self.open[host] = Tunnel(words, to, self.guard)
         try:
-            return {"port": await asyncio.wait_for(asyncio.shield(tunnel.opened), OPEN_LIMIT)}
+            return {"port": await asyncio.wait_for(self._opened(host, tunnel), OPEN_LIMIT)}
         except asyncio.TimeoutError:
             return {"error": "Connection timed out: no tunnel after %g s" % OPEN_LIMIT}
         except TunnelError as error:
             return {"error": str(error)}
+
+    async def _opened(self, host: str, tunnel: Tunnel) -> int:
+        """The port of the tunnel, another one when its own is still held by what the host has left of a connection that broke."""
+        try:
+            return await tunnel.opened()
+        except TunnelError:
+            if not tunnel.taken or self.open.get(host) is not tunnel:
+                raise
+        await tunnel.close()
+        tunnel = self.open[host] = Tunnel(tunnel.command, tunnel.to, self.guard)
+        return await tunnel.opened()
+
+
+def _lead() -> None:
+    """Make this process the leader of a process group."""
+    os.setpgid(0, 0)
 
 
 def ask(folder: str, request: "Dict[str, Any]", limit: float = OPEN_LIMIT + 5) -> "Dict[str, Any]":

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import resource
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
@@ -19,8 +21,15 @@ from ansible_collections.coasters.pool.plugins.module_utils.text import printabl
 
 from . import causes, exchange
 
+CROWD_LIMIT = 10.0
+"""Seconds in which a login that is dropped is tried again."""
+CROWD_PAUSE = 1.0
+"""Seconds between such tries, at most."""
 MAX_MEMORY = 128 * 1048576
 """Bytes that a host's answer may make this process take; Ansible keeps all of it."""
+
+
+Result = TypeVar("Result")
 
 
 class HostFailure(Exception):
@@ -68,9 +77,7 @@ class HostAction(ActionBase):  # type: ignore[misc]
             raise exchange.ExchangeError("the name of a host cannot start with '-', where ssh would take it for an option")
         # What runs on this machine itself would inherit the limit.
         with contextlib.nullcontext() if self._connection.transport == "local" else bounded_memory(MAX_MEMORY):
-            done = self._low_level_execute_command(words, in_data=data, sudoable=True)
-        if done["rc"] == 255:
-            raise AnsibleConnectionFailure(done["stderr"])
+            done = self.connected(lambda: self._execute(words, data))
         try:
             values = exchange.answer(done["stdout"], verb)
         except exchange.ExchangeError as error:
@@ -79,6 +86,26 @@ class HostAction(ActionBase):  # type: ignore[misc]
         if "error" in values:
             raise HostFailure(values.get("cause", "host"), values["error"])
         return values, exchange.log_lines(done["stdout"])
+
+    def _execute(self, words: str, data: bytes) -> dict[str, Any]:
+        done: dict[str, Any] = self._low_level_execute_command(words, in_data=data, sudoable=True)
+        if done["rc"] == 255:
+            raise AnsibleConnectionFailure(done["stderr"])
+        return done
+
+    @staticmethod
+    def connected(attempt: Callable[[], Result]) -> Result:
+        """The result of the attempt, which is made again when the login is dropped because too many come at once to the host,
+        or to the one before it. Raises AnsibleConnectionFailure."""
+        until = time.monotonic() + CROWD_LIMIT
+        while True:
+            try:
+                return attempt()
+            except AnsibleConnectionFailure as error:
+                if causes.of(str(error)).name != "dropped" or time.monotonic() > until:
+                    raise
+            # By chance, so that those who were dropped together do not come back together.
+            time.sleep(random.uniform(0.1, CROWD_PAUSE))
 
 
 @contextlib.contextmanager
