@@ -28,6 +28,8 @@ NOBODY = "nobody="
 
 STOPPED_WITHIN = 3.0
 """Seconds after the end of the keeper in which a stop on purpose has removed the pool's folder."""
+ANSWER_LIMIT = 3.0
+"""Seconds that a worker has to show that it lives; then its host is contacted."""
 DRAIN_LIMIT = 60.0
 """Seconds that the running jobs of a host that is removed may take, unless told otherwise."""
 
@@ -83,6 +85,15 @@ class Pool:
             raise Failure(NO_SERVICE, str(error)) from error
         return dict(known, members=sorted(members.load(self.name)))
 
+    def _silent(self, running: dict[str, Any]) -> set[str]:
+        """The hosts whose workers do not answer: one that was just rebooted is on the service's list for a while."""
+        if running["engine"] == "swift":
+            return set()
+        try:
+            return set(self._statistics.silent(running["control_url"], ANSWER_LIMIT))
+        except self._statistics.StatisticsError as error:
+            raise Failure(NO_SERVICE, str(error)) from error
+
     def start(self, hosts: dict[str, dict[str, Any]]) -> None:
         """Make the pool run with a worker on every host (name to variables); hosts that have theirs are not contacted.
 
@@ -90,6 +101,9 @@ class Pool:
         """
         running = self.status()
         there = {worker["name"]: worker for worker in running["workers"]} if running else {}
+        if running:
+            silent = self._silent(running)
+            there = {name: worker for name, worker in there.items() if name not in silent}
         wanted = {name: variables for name, variables in hosts.items() if name not in there or self.options.restart}
         if running:
             self.info = running

@@ -38,6 +38,13 @@ STOP_LIMIT = {"builtin": 5.0, "swift": 2.0}
 waits without end for workers that are dead already (coaster-protocol 7.2)."""
 PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before each new start of a service that died; the last one goes on."""
+ASK_EVERY = 5.0
+"""Seconds between two questions to the control port of the service, to see whether it hangs."""
+ASK_LIMIT = 5.0
+"""Seconds that an answer may take."""
+MISSES = 3
+"""Answers that may be missing in a row; then the service is ended by force and started again: after 30 to 35 s, before the
+workers give up."""
 STEADY = 60.0
 """Seconds that a service has to run until the pauses begin anew."""
 LOG_LINES = 20
@@ -102,7 +109,7 @@ class Keeper:
                 return 0
             if answered:
                 self.report()
-                await self.first(self.ending.wait(), self.read_output())
+                await self.first(self.ending.wait(), self.read_output(), self.watch_answers())
             if self.ending.is_set():
                 return 0
             self.log("the service ended (status %s); starting it again" % (self.process and self.process.returncode))
@@ -160,6 +167,35 @@ class Keeper:
         line = data.decode("utf-8", "replace").rstrip("\n")
         self.lines = self.lines[-LOG_LINES:] + [line]
         return line
+
+    async def watch_answers(self) -> None:
+        """Ask the service again and again; return when it hangs and was killed."""
+        missed = 0
+        while missed < MISSES:
+            await asyncio.sleep(ASK_EVERY)
+            missed = 0 if await self.answers() else missed + 1
+        self.log("the service gives no answer at its control port; ending it by force")
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            await self.process.wait()
+
+    async def answers(self) -> bool:
+        """Whether the service does something with a connection to its control port, if only close it."""
+        writer = None
+        try:
+            opened = asyncio.open_connection("127.0.0.1", self.settings["ports"]["control"])
+            reader, writer = await asyncio.wait_for(opened, ASK_LIMIT)
+            writer.write(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            await asyncio.wait_for(reader.read(1), ASK_LIMIT)
+        except (asyncio.TimeoutError, ConnectionRefusedError):
+            return False
+        except OSError:
+            pass
+        finally:
+            if writer is not None:
+                writer.close()
+        return True
 
     async def stop_service(self) -> None:
         """End the service with all that it started: SIGTERM, and SIGKILL after STOP_LIMIT.

@@ -5,18 +5,22 @@
 
 import http.client
 import json
+import time
 import urllib.parse
 
 from .text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Optional
+    from typing import Any, Dict, List, Optional, Set
 
 LIMIT = 5.0
 """Seconds that the service may take to answer."""
 MAX_ANSWER = 64 * 1048576
 """Largest answer in bytes that is read (1,000 workers take less than 1 MiB)."""
+
+
+_PAUSE = 0.05
 
 
 class StatisticsError(Exception):
@@ -51,12 +55,34 @@ class Statistics:
 
 def fetch(control_url: str, limit: float = LIMIT) -> Statistics:
     """Ask the service. Raises StatisticsError when it does not answer within ``limit`` seconds, or with nonsense."""
+    return read(_ask(control_url, "/wmInfo", limit))
+
+
+def silent(control_url: str, limit: float) -> "Set[str]":
+    """Names of the workers that the service lists but that do not answer within ``limit`` seconds: their hosts may be down.
+
+    Empty when the engine cannot tell. Raises StatisticsError.
+    """
+    asked = _ask(control_url, "/probe", LIMIT).get("coaster")
+    if not isinstance(asked, dict):
+        return set()
+    until = time.monotonic() + limit
+    while True:
+        unheard = {worker.name for worker in fetch(control_url).workers if worker.last_seen <= asked["now"]}
+        if not unheard or time.monotonic() > until:
+            return unheard
+        time.sleep(_PAUSE)
+
+
+def _ask(control_url: str, path: str, limit: float) -> "Dict[str, Any]":
     where = urllib.parse.urlsplit(control_url)
     connection = http.client.HTTPConnection(where.hostname or "localhost", where.port or 80, timeout=limit)
     try:
-        connection.request("GET", "/wmInfo", headers={"Connection": "close"})
+        connection.request("GET", path, headers={"Connection": "close"})
         text = connection.getresponse().read(MAX_ANSWER)
-        return read(json.loads(text.decode("utf-8", "replace")))
+        info = json.loads(text.decode("utf-8", "replace"))
+        read(info)
+        return info  # type: ignore[no-any-return]
     except (OSError, http.client.HTTPException) as error:
         raise StatisticsError("the coaster service does not answer at %s: %s" % (control_url, error)) from error
     except (ValueError, KeyError, TypeError) as error:

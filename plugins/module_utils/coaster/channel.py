@@ -261,10 +261,14 @@ class Channel:
         if self._silence_limit is not None and now - self.last_received >= self._silence_limit:
             return [Silent()]
         if self._next_heartbeat is not None and now >= self._next_heartbeat:
-            self.request("HEARTBEAT", (encode_long(int(now * 1000)),))
+            self.heartbeat(now)
             while self._next_heartbeat <= now:
                 self._next_heartbeat += self._heartbeat_every  # type: ignore[operator]
         return []
+
+    def heartbeat(self, now: float) -> None:
+        """Send a HEARTBEAT; its answer shows that the peer lives."""
+        self.request("HEARTBEAT", (encode_long(int(now * 1000)),))
 
     def deadline(self) -> "Optional[float]":
         """When tick() has to be called next; None: never."""

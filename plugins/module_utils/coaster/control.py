@@ -4,9 +4,10 @@
 """The control port: statistics over HTTP on the loopback interface (coaster-protocol 6.1).
 
     /wmInfo      what Swift/K's says, times in ms since the epoch; and our own under "coaster", times in s:
-                 version, started, url, worker_url, lost, connections,
+                 version, now, started, url, worker_url, lost, connections,
                  workers: [{block, id, host, address, slots, busy, completed, failed, registered, last_seen}],
                  jobs: {queued, active, completed, failed, cancelled, resubmitted}
+    /probe       /wmInfo, and all workers are sent a heartbeat: those who live are seen later than "now" soon
     /list        {"error": false, "errorMessage": null, "result": [names of settings]}
     /getAll      the same with {name: value} as result
     /get?name=N  {"success": true, "errorMessage": null, "result": value}
@@ -63,8 +64,10 @@ class Control:
         if path == "/metrics":
             return "text/plain; version=0.0.4; charset=utf-8", metrics(self.service)
         result: Any
-        if path == "/wmInfo":
+        if path in ("/wmInfo", "/probe"):
             result = self.information()
+            if path == "/probe":
+                self.service.probe()
         elif path == "/list":
             result = {"error": False, "errorMessage": None, "result": list(settings(self.service))}
         elif path == "/getAll":
@@ -96,7 +99,7 @@ class Control:
             "blocks": [_block(block) for block in pool.blocks.values() if block.workers],
             "utilization": busy,
             "coaster": {
-                "version": RELEASE, "started": service.started, "url": self.url, "worker_url": self.worker_url,
+                "version": RELEASE, "now": now, "started": service.started, "url": self.url, "worker_url": self.worker_url,
                 "lost": pool.workers_lost, "connections": len(service.peers),
                 "workers": [
                     {

@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 
 CONNECT_LIMIT = 3.0
 """Seconds that one address has to take the connection."""
-REGISTER_LIMIT = 30.0
+REGISTER_LIMIT = 15.0
 """Seconds that the service has to answer the registration."""
 PAUSES = (0.1, 2.0)
 """Seconds between rounds over all URLs: the first pause, doubled up to the last; a quarter more or less by chance."""
 LOST_LIMIT = 60.0
 """Seconds without a service after which a worker ends its jobs and itself, unless told otherwise."""
-HEARTBEAT_PERIOD = 60.0
-"""Seconds between heartbeats to the service."""
+HEARTBEAT_PERIOD = 10.0
+"""Seconds between heartbeats to the service, whose answers show that it is there."""
+SILENCE_LIMIT = 45.0
+"""Seconds without a byte from the service after which its connection counts as lost; the time without a service counts from
+the last byte on, so that a worker whose cable is cut ends no later than LOST_LIMIT after the cut."""
 GOODBYE_LIMIT = 1.0
 """Seconds that the last bytes have to leave."""
 UNSENT_LIMIT = 262144
@@ -230,7 +233,7 @@ class Worker:
 
     def _connect(self, sock: socket.socket) -> None:
         """A service took the connection: register."""
-        connection = self._connection = Connection(sock, Channel(clock(), HEARTBEAT_PERIOD))
+        connection = self._connection = Connection(sock, Channel(clock(), HEARTBEAT_PERIOD, SILENCE_LIMIT))
         options = "maxwalltime = %d" % self.walltime
         if self.slots is not None:
             options += ", concurrency = %d" % self.slots
@@ -278,7 +281,8 @@ class Worker:
                 for event in connection.receive():
                     self._deal_with(connection, event)
             if connection.channel.tick(clock()):
-                raise Lost("nothing was heard of the service for too long", errno.ETIMEDOUT)
+                self._lose(connection, Lost("nothing was heard of the service for too long", errno.ETIMEDOUT), connection.channel.last_received)
+                return
             if clock() >= self._register_until:
                 raise Lost("the service does not answer the registration", errno.ETIMEDOUT)
             connection.flush()
@@ -289,8 +293,8 @@ class Worker:
         except Lost as lost:
             self._lose(connection, lost)
 
-    def _lose(self, connection: Connection, lost: Lost) -> None:
-        """The connection is gone: keep what runs, and dial again."""
+    def _lose(self, connection: Connection, lost: Lost, since: "Optional[float]" = None) -> None:
+        """The connection is gone, ``since`` now or some time ago: keep what runs, and dial again."""
         self.log("WARN", "lost the service: %s" % lost)
         connection.close()
         self._connection = None
@@ -298,7 +302,7 @@ class Worker:
         self._register_until = NEVER
         if self._registered:
             self._registered = False
-            self._lost_since = clock()
+            self._lost_since = clock() if since is None else since
             self._redial(self._pause)
         else:
             self._reason = lost
