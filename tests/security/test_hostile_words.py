@@ -79,7 +79,7 @@ def test_an_address_in_an_inventory(tmp_path: Path) -> None:
         command = [program, "coasters.pool.start_pool", "-i", "hosts.json", *ports, "-e", f"swift_worker_route={route}"]
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, timeout=120, check=False)
         assert done.returncode != 0
-        subprocess.run([program, "coasters.pool.stop_pool", "-i", "localhost,"], env=env, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+        assert run(tmp_path, "--stop").returncode == 0
         assert not (tmp_path / "sprung").exists(), done.stdout
 
 

@@ -1,0 +1,175 @@
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A client machine's share of the work: runs commands and tells what they, and all that they left running, took.
+
+``python -m benchmarks.start.meter`` is the process that all those commands descend from: detached ones come back to it, because it is
+their subreaper. It takes requests and gives answers as JSON, one a line; when its input ends it kills what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+PAUSE = 0.005
+"""Seconds between two looks at whether a command is done."""
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Cost(NamedTuple):
+    """``seconds`` of wall clock until it was ready; ``cpu`` seconds of all processes of the client up to then; the exit ``status``.
+
+    ``status`` is None for a command that was ready while it still ran.
+    """
+
+    seconds: float
+    cpu: float
+    status: int | None
+
+
+class Client:
+    """A context: a client without any history, whose processes are all killed at the end."""
+
+    def __init__(self, env: dict[str, str], cwd: Path) -> None:
+        root = Path(__file__).resolve().parents[2]
+        self._env, self._cwd = env, cwd
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(cwd)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root, start_new_session=True,
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._process.communicate(timeout=60)
+
+    def run(self, command: list[str], limit: float = 300.0, ready: dict[str, Any] | None = None, **env: str) -> Cost:
+        """Run a command until it ends or, when told, until it is ``ready``; its output goes to ``log`` in the working directory.
+
+        ``{"file": PATH}``: ready when that file is there. ``{"control": PORT, "workers": N}``: when the command has ended and the
+        coaster service with that port lists so many. Raises TimeoutError with the end of the output.
+        """
+        if self._process.stdin is None or self._process.stdout is None:
+            raise ValueError("the meter has no pipes")
+        request = {"command": command, "env": {**self._env, **env}, "ready": ready, "limit": limit}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        if "error" in answer:
+            raise TimeoutError(answer["error"])
+        return Cost(**answer)
+
+    def log(self) -> str:
+        """What the last command said."""
+        return (self._cwd / "log").read_text(errors="replace")
+
+
+class _Tree:
+    """The processes that descend from this one."""
+
+    def __init__(self) -> None:
+        if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "this process cannot be a subreaper")
+        self.reaped = 0.0
+
+    def reap(self) -> dict[int, int]:
+        """Take the ended children off the system's hands; process id to exit status."""
+        ended = {}
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+                if not pid:
+                    break
+                ended[pid] = os.waitstatus_to_exitcode(status)
+                self.reaped += used.ru_utime + used.ru_stime
+        return ended
+
+    def cpu(self) -> float:
+        """CPU seconds of all descendants there have been; what has ended must have been reaped."""
+        return self.reaped + sum(_cpu(pid) for pid in self.living())
+
+    @staticmethod
+    def living() -> list[int]:
+        parents = {}
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError):
+                    parents[int(name)] = int(_stat(int(name))[1])
+        ours = {os.getpid()}
+        size = 0
+        while len(ours) > size:
+            size = len(ours)
+            ours |= {pid for pid, parent in parents.items() if parent in ours}
+        return sorted(ours - {os.getpid()})
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu(pid: int) -> float:
+    """CPU seconds of a living process and of its children that it has waited for. The kernel's ticks are too coarse for the former."""
+    own = waited = 0.0
+    with contextlib.suppress(OSError):
+        fields = _stat(pid)
+        own, waited = (TICK * (int(fields[i]) + int(fields[i + 1])) for i in (11, 13))
+        own = max(own, sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9)
+    return own + waited
+
+
+def _is_ready(ready: dict[str, Any] | None, ended: bool) -> bool:
+    if ready is None or ("control" in ready and not ended):
+        return False
+    if "file" in ready:
+        return os.path.exists(ready["file"])
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ready['control']}/wmInfo", timeout=5) as answer:
+            return len(json.load(answer)["blocks"]) >= ready["workers"]
+    except (OSError, ValueError):
+        return False
+
+
+def _run(tree: _Tree, cwd: str, command: list[str], env: dict[str, str], ready: dict[str, Any] | None, limit: float) -> dict[str, Any]:
+    tree.reap()
+    cpu, began = tree.cpu(), time.monotonic()
+    with open(os.path.join(cwd, "log"), "wb") as log:
+        process = subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    status = None
+    while True:
+        ended = tree.reap()
+        if process.pid in ended:
+            status = process.returncode = ended[process.pid]
+        if _is_ready(ready, status is not None) or (status is not None and (ready is None or status)):
+            return {"seconds": time.monotonic() - began, "cpu": tree.cpu() - cpu, "status": status}
+        if time.monotonic() - began > limit:
+            said = Path(cwd, "log").read_text(errors="replace")[-2000:]
+            return {"error": f"{command[0]} was not done after {limit:g} s; it said: {said}"}
+        time.sleep(PAUSE)
+
+
+def main(cwd: str) -> None:
+    """Answer requests until the input ends."""
+    tree = _Tree()
+    for line in sys.stdin:
+        print(json.dumps(_run(tree, cwd, **json.loads(line))), flush=True)
+    while living := tree.living():
+        for pid in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(PAUSE)
+        tree.reap()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
