@@ -8,7 +8,6 @@ MAKEFLAGS += --no-builtin-rules
 
 BIN := .venv/bin
 COLLECTIONS := build/collections
-LINK := $(COLLECTIONS)/ansible_collections/coasters/pool
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 TARBALL = $(wildcard dist/coasters-pool-*.tar.gz)
 
@@ -26,17 +25,13 @@ $(BIN)/python:
 	  echo "Python 3.11, 3.12 or 3.13 with its venv module is needed (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }; \
 	echo "Making .venv with $$python"; "$$python" -m venv --clear .venv
 
-# Ansible finds a collection only below ansible_collections/NAMESPACE/NAME: a link to this checkout.
-$(LINK):
-	@mkdir -p $(@D) && ln -sfn "$(CURDIR)" $@
-
 # What it takes to run a pool, then what it takes to work on the project.
-.venv/runtime: pyproject.toml | $(BIN)/python $(LINK)
+.venv/runtime: pyproject.toml | $(BIN)/python
 	@echo "Installing what a pool needs into .venv"
 	@$(BIN)/python $(PIP_INSTALL) --editable .
 	@touch $@
 
-.venv/dev: pyproject.toml | $(BIN)/python $(LINK)
+.venv/dev: pyproject.toml | $(BIN)/python
 	@echo "Installing the tools of the project into .venv"
 	@$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ .venv/runtime

@@ -35,7 +35,8 @@ def test_defaults_equal_the_specs(role: Path) -> None:
 
 @pytest.mark.parametrize("role", ROLES, ids=name)
 def test_every_task_file_is_an_entry_point_with_a_spec(role: Path) -> None:
-    assert {path.stem for path in (role / "tasks").glob("*.yml")} == set(specs(role))
+    """But those whose name begins with an underscore, which the others include."""
+    assert {path.stem for path in (role / "tasks").glob("[!_]*.yml")} == set(specs(role))
 
 
 @pytest.mark.parametrize("role", ROLES, ids=name)
