@@ -9,6 +9,11 @@ import os
 import shlex
 import sys
 import time
+from pathlib import Path
+
+from coaster_pool import requirements
+
+requirements.ensure(Path(__file__).resolve().parent)
 
 from coaster_pool import command_line, jetstream, job_runner, report, screen, wanted
 from coaster_pool.end import Ending
