@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import frames, jobs, worker
-
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import ACTIVE, CANCELED, COMPLETED, Status
 
 from .peers import PATIENCE, Closed
