@@ -73,7 +73,12 @@ sanity: setup ## Run ansible-test sanity with every Python that is there
 
 .PHONY: unit
 unit: setup system ## Run the tests
-	$(BIN)/python -m pytest
+	.ci/engine-coverage
+	$(BIN)/python -m pytest --ignore=tests/unit/plugins/module_utils/coaster
+
+.PHONY: fuzz
+fuzz: setup ## Send anything at all to the engine for ten minutes
+	.ci/fuzz
 
 .PHONY: build
 build: setup ## Build the collection's tarball and the wheel, in dist

@@ -139,6 +139,14 @@ def test_our_own_statistics(service: Controlled) -> None:
     assert ours["jobs"] == {"queued": 1, "active": 1, "completed": 1, "failed": 1, "cancelled": 0, "resubmitted": 0}
 
 
+def test_a_probe_shows_which_workers_live(service: Controlled) -> None:
+    living, _stuck = service.worker("w1"), service.worker("w2")
+    asked = service.ask("/probe")["coaster"]
+    assert [worker["last_seen"] <= asked["now"] for worker in asked["workers"]] == [True, True]
+    living.receive()
+    service.until(lambda running: [worker.handle.channel.last_received > asked["now"] for worker in running.pool.workers()] == [True, False])
+
+
 def test_the_version_is_that_of_the_collection() -> None:
     root = Path(__file__).resolve().parents[5]
     assert re.search(r"^version: (\S+)$", (root / "galaxy.yml").read_text(), re.M)[1] == module.RELEASE  # type: ignore[index]

@@ -655,6 +655,13 @@ def test_heartbeats(start: Callable[..., Running]) -> None:
     assert service.client().call("HEARTBEAT", encode_long(0))[0] != b""
 
 
+def test_workers_that_are_probed_answer_at_once(service: Running) -> None:
+    living, _stuck = service.worker("w1"), service.worker("w2")
+    asked = service.look(lambda running: (running.probe(), running.now())[1])
+    living.receive()
+    service.until(lambda running: [worker.handle.channel.last_received > asked for worker in running.pool.workers()] == [True, False])
+
+
 def test_a_silent_peer_is_dropped(start: Callable[..., Running]) -> None:
     service = start(silence=1.0)
     client, worker = service.client(), service.worker("w1", "node3")

@@ -1,21 +1,17 @@
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Peers that send anything to the two ports: the service answers or drops them, and others' work goes on.
-
-``COASTERS_FUZZ_EXAMPLES`` sets how many peers are tried at each port; failures that were found are kept as examples.
-"""
+"""Peers that send anything to the two ports: the service answers or drops them, and others' work goes on."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import time
 import zlib
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import jobs
@@ -23,9 +19,9 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel impo
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import encode
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import ACTIVE, COMPLETED, Job, Stage
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.pool import Pool
+from tests.fuzz.examples import EXAMPLES, FUZZ
 from tests.unit.plugins.module_utils.coaster.peers import ClientPeer, Running, WorkerPeer
 
-EXAMPLES = int(os.environ.get("COASTERS_FUZZ_EXAMPLES", "40"))
 GROWTH = 20000
 """KiB that the process may grow by while it is fuzzed, beyond what a first round took."""
 
@@ -129,9 +125,6 @@ def throw(peer: ClientPeer | WorkerPeer, pieces: list[bytes]) -> None:
 def memory() -> int:
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-
-
-FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @FUZZ
