@@ -58,8 +58,13 @@ class TunnelError(Exception):
 
 
 def command(ssh: "List[str]", destination: str) -> "List[str]":
-    """The tunnel's command from an ssh command that ends with nothing but options, and the host to log in to."""
-    return [ssh[0], *OPTIONS, "-N", "-n", *ssh[1:], "-R", "{listen}:{to}", "--", destination]
+    """The tunnel's command from an ssh command that ends with nothing but options, and the host to log in to.
+
+    Ansible's own options have ``-C``, for modules that it sends over slow lines; it would win over ours, and files that are
+    staged would all be compressed.
+    """
+    options = [word for word in ssh[1:] if word != "-C"]
+    return [ssh[0], *OPTIONS, "-N", "-n", *options, "-R", "{listen}:{to}", "--", destination]
 
 
 class Guard:
