@@ -195,11 +195,11 @@ class Pool:
     def _check_start(self, wanted: dict[str, dict[str, Any]]) -> None:
         if self.ending.came:
             raise Failure(self.ending.status, "interrupted while the pool was starting")
+        if self._service_error is not None:
+            raise self._service_error
         trouble = self._launcher.failure(self.name)
         if trouble is not None:
             raise Failure(NO_SERVICE, str(trouble), trouble.log)
-        if self._service_error is not None:
-            raise self._service_error
         for name in self.info.get("missing", ()):
             if name not in self.failed:
                 urls = " or ".join(self.workers.get(name, {}).get("urls", ()))

@@ -279,9 +279,9 @@ def _await_group(service: "Optional[Dict[str, Any]]") -> None:
 
 
 def _explained(error: str, log: "List[str]") -> LaunchError:
-    """With the line of the service's output that says why, when there is one, in place of the log."""
+    """With the line of the service's output that says why, when there is one, and the log, when there is more in it."""
     telling = [line for line in log if line.startswith("Error")][:1] or [line for line in log if "Error" in line][-1:]
-    return LaunchError("%s: %s" % (error, telling[0])) if telling else LaunchError(error, log)
+    return LaunchError(": ".join([error] + telling), [] if log == telling else log)
 
 
 @contextlib.contextmanager
