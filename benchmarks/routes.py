@@ -17,7 +17,6 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from tests.testhosts import Hosts, start
 

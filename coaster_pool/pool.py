@@ -248,6 +248,8 @@ class Pool:
             if outcome.kind == "ok":
                 self.workers[outcome.host] = result
                 self.progress.host(outcome.host, f"worker started, {result['slots']} slots")
+                if "fallback" in result:
+                    self.progress.host(outcome.host, result["fallback"])
             elif result.get("cause") != "service":
                 self._fail(outcome.host, str(result.get("msg", "failed")))
         elif outcome.action in (SERVICE, READY):

@@ -64,10 +64,13 @@ class ActionModule(HostAction):
         try:
             values, dummy = self.exchange(verb, wanted["pool"], settings, program)
         except HostFailure as failure:
-            if failure.cause != "callback" or wanted["route"] != "auto":
+            if failure.cause != "callback":
                 raise
+            if wanted["route"] != "auto":
+                raise HostFailure(failure.cause, f"{failure}: open that port to it, or use the route 'tunnel'") from failure
             route = "tunnel"
-            result["fallback"] = str(failure)
+            result["fallback"] = f"it goes through a tunnel, because {failure}"
+            result["warnings"] = [f"{host}: {result['fallback']}"]
             settings["call_back_limit"] = ""
             settings["urls"] = exchange.check_urls(self._urls(wanted, host, route))
             values, dummy = self.exchange(verb, wanted["pool"], settings, program)

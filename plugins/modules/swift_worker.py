@@ -128,6 +128,10 @@ route:
   description: How the worker reaches the service, V(direct), V(tunnel), or V(local) on the client itself.
   returned: when started
   type: str
+fallback:
+  description: Why the route is a tunnel although the host is on a trusted network.
+  returned: when the host could not reach the service directly
+  type: str
 urls:
   description: The URLs that the worker tries.
   returned: when started

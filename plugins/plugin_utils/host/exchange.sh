@@ -253,7 +253,7 @@ case $verb in
     if [ "$changed" = yes ] && [ "$verb" = start ]; then
       if [ -n "$call_back_limit" ]; then
         why=$(call_back 2>&1)
-        [ -z "$why" ] || fail callback "it cannot reach the coaster service ($why): open that port to it, or use the route 'tunnel'"
+        [ -z "$why" ] || fail callback "it cannot reach the coaster service ($why)"
       fi
       halt
       launch
