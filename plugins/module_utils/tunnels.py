@@ -31,6 +31,8 @@ OPEN_LIMIT = 60.0
 """Seconds that a new tunnel may take to stand."""
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each new try of a tunnel that broke; the last one goes on."""
+STEADY = 60.0
+"""Seconds that a tunnel has to stand until the pauses begin anew."""
 MAX_LINE = 262144
 MAX_TEXT = 4000
 _ALLOCATED = re.compile(rb"Allocated port (\d+) for remote forward")
@@ -79,7 +81,7 @@ class Guard:
         if self.process is None or self.process.poll() is not None:
             self.close()
             end, self.leash = os.pipe()
-            self.process = subprocess.Popen(["/bin/sh", "-c", GUARD], stdin=end, preexec_fn=_lead)
+            self.process = subprocess.Popen(["/bin/sh", "-c", GUARD], stdin=end, preexec_fn=os.setpgrp)
             os.close(end)
         return self.process.pid
 
@@ -127,7 +129,7 @@ class Tunnel:
                 self._tried.exception()  # nobody has to wait for it
             if not self.port:
                 return
-            if time.monotonic() - began > 60:
+            if time.monotonic() - began > STEADY:
                 pauses = iter(PAUSES)
             self._hurry.clear()
             self._tried = asyncio.get_running_loop().create_future()
@@ -159,9 +161,9 @@ class Tunnel:
 
     async def _read_errors(self, process: "asyncio.subprocess.Process") -> None:
         """ssh announces the port that the host chose, and that it stands; all else that it says is kept for the error."""
-        stream = process.stderr
+        stream: "asyncio.StreamReader" = process.stderr  # type: ignore[assignment]
         rest = b""
-        while stream is not None:
+        while True:
             data = await stream.read(4096)
             lines, newline, rest = (rest + data).rpartition(b"\n")
             allocated = _ALLOCATED.search(lines)
@@ -254,11 +256,6 @@ class Tunnels:
         await tunnel.close()
         tunnel = self.open[host] = Tunnel(tunnel.command, tunnel.to, self.guard)
         return await tunnel.opened()
-
-
-def _lead() -> None:
-    """Make this process the leader of a process group."""
-    os.setpgid(0, 0)
 
 
 def ask(folder: str, request: "Dict[str, Any]", limit: float = OPEN_LIMIT + 5) -> "Dict[str, Any]":
