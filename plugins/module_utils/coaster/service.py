@@ -163,10 +163,12 @@ class Service:
             self.touch(peer)
 
     def probe(self) -> None:
-        """Send all workers a heartbeat, so that the time at which they were last seen soon tells who lives."""
+        """Send all workers a heartbeat, but those that owe an answer anyway, so that the time at which they were last seen soon
+        tells who lives."""
         for worker in self.pool.workers():
-            worker.handle.channel.heartbeat(self.now())
-            self.touch(worker.handle)
+            if not worker.handle.channel.unanswered():
+                worker.handle.channel.heartbeat(self.now())
+                self.touch(worker.handle)
 
     def touch(self, peer: Peer) -> None:
         """The peer's channel may have output: write it at the end of this pass of the event loop."""

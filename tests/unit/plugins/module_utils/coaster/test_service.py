@@ -662,6 +662,14 @@ def test_workers_that_are_probed_answer_at_once(service: Running) -> None:
     service.until(lambda running: [worker.handle.channel.last_received > asked for worker in running.pool.workers()] == [True, False])
 
 
+def test_probes_do_not_pile_up(service: Running) -> None:
+    """However often somebody asks, a worker has one heartbeat to answer."""
+    service.worker("w1")
+    for _time in range(100):
+        service.look(lambda running: running.probe())
+    assert service.look(lambda running: [worker.handle.channel.unanswered() for worker in running.pool.workers()]) == [1]
+
+
 def test_a_silent_peer_is_dropped(start: Callable[..., Running]) -> None:
     service = start(silence=1.0)
     client, worker = service.client(), service.worker("w1", "node3")
