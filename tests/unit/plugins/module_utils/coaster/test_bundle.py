@@ -24,10 +24,21 @@ PATIENCE = 60.0
 CHECKOUT = Path(__file__).resolve().parents[5]
 
 
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(word) for word in command], timeout=PATIENCE, capture_output=True, text=True, check=False)
+
+
 def pythons() -> list[str]:
-    """Every Python in PATH that the worker has to run with; a name there may be a wrapper round nothing."""
-    found = [path for path in (shutil.which("python3.%d" % minor) for minor in range(6, 16)) if path]
-    return [path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0] or [sys.executable]
+    """A Python of each version from 3.6 on that is on this machine; a name in PATH may be a mere shim."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = []
+    for minor in range(6, 16):
+        name = "python3.%d" % minor
+        for candidate in ("/usr/bin/" + name, "/usr/local/bin/" + name, *map(str, root.glob("3.%d.*/bin/python" % minor)), shutil.which(name)):
+            if candidate and os.access(candidate, os.X_OK) and run(candidate, "-c", "").returncode == 0:
+                found.append(candidate)
+                break
+    return found or [sys.executable]
 
 
 def serve(*command: str) -> None:
@@ -45,10 +56,6 @@ def serve(*command: str) -> None:
             return subprocess.run([*command, "-c", "2", url, "b", "."], timeout=PATIENCE, stdin=subprocess.DEVNULL, check=False).returncode
 
         assert beside(script, action, listener.close) == 0
-
-
-def run(*command: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(word) for word in command], timeout=PATIENCE, capture_output=True, text=True, check=False)
 
 
 # the worker as one file
@@ -86,6 +93,43 @@ def test_a_loader_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # the programs
+
+
+def version(python: str) -> list[int]:
+    return [int(word) for word in run(python, "-c", "import sys; print(*sys.version_info[:2])").stdout.split()]
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_a_pool_on_every_python(tmp_path: Path, python: str) -> None:
+    """The worker as one file on this Python; service and client too, where it is not too old for them."""
+    programs, worker = tmp_path / "bin", tmp_path / "worker"
+    bundle.programs(str(programs), python if version(python) >= [3, 8] else sys.executable)
+    worker.write_bytes(bundle.worker_archive())
+    (tmp_path / "in").write_text("hello")
+
+    def submit(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(programs / "cog-job-submit"), "-service-contact", "http://127.0.0.1:" + clients, "-redirected", *words],
+            timeout=PATIENCE, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    with subprocess.Popen(
+        [programs / "coaster-service", "-nosec", "-passive", "-port", "0", "-listen", "127.0.0.1", "-workerlisten", "127.0.0.1"],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    ) as service:
+        assert service.stdout is not None
+        lines = iter(service.stdout.readline, "")
+        clients = next(line for line in lines if line.startswith("Started ")).strip().rpartition(":")[2]
+        url = next(line for line in lines if line.startswith("Worker ")).split()[-1]
+        with subprocess.Popen([python, "-IS", worker, "-c", "2", url, "b", "."], cwd=tmp_path, stdin=subprocess.DEVNULL) as running:
+            job = ("-directory", str(tmp_path / "job"), "-stagein", "in -> in", "-stageout", "out <- out")
+            result = submit(*job, "-env", "A=$A-b", "/bin/sh", "-c", 'cat in; echo "$1$A" > out', "sh", "é  ")
+            assert (result.returncode, result.stdout, result.stderr) == (0, "hello\n", "\n")
+            assert (tmp_path / "out").read_text() == "é  -b\n"
+            assert submit("/bin/sh", "-c", "echo no >&2; exit 200").returncode == 200
+            result = submit("-attributes", "maxwalltime=00:00:01", "/bin/sleep", "600")
+            assert (result.returncode, result.stderr.splitlines()[0]) == (1, "Job failed: Walltime exceeded")
+            service.terminate()
+            assert (running.wait(PATIENCE), service.wait(PATIENCE)) == (0, 143)
 
 
 @pytest.fixture(scope="module")
