@@ -65,23 +65,27 @@ class Decoder:
         Raises FrameError on a header whose check word is wrong or that announces more than ``max_payload`` bytes.
         """
         held = self._held
-        if not held:
-            position, frames = self._cut(data)
-            if position < len(data):
-                held += memoryview(data)[position:]
-            return frames
-        held += data
-        if len(held) < self._need:
-            return []
-        with memoryview(held) as view:
-            position, frames = self._cut(view)
-        del held[:position]
-        return frames
-
-    def _cut(self, data: "Any") -> "Tuple[int, List[Frame]]":
-        """The whole frames at the beginning of ``data`` (bytes, or a view of some) and where they end."""
         frames: "List[Frame]" = []
         position = 0
+        while held:  # first the header of the frame that has begun, then its payload, and no byte of others
+            end = position + self._need - len(held)
+            with memoryview(data) as view:
+                held += view[position:end]
+            if len(held) < self._need:
+                return frames
+            position = end
+            with memoryview(held) as view:
+                frames = self._cut(view, 0)[1]
+            if frames:
+                held.clear()
+        position, more = self._cut(data, position)
+        if position < len(data):
+            held += memoryview(data)[position:]
+        return frames + more if frames else more
+
+    def _cut(self, data: "Any", position: int) -> "Tuple[int, List[Frame]]":
+        """The whole frames in ``data`` (bytes, or a view of some) from ``position`` on, and where they end."""
+        frames: "List[Frame]" = []
         have = len(data)
         view = isinstance(data, memoryview)
         self._need = HEADER_SIZE
