@@ -80,19 +80,17 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
         return dict(known, changed=False)
     java = None
     user_ids(wanted.users)
-    if wanted.engine == "swift":
-        try:
+    try:
+        if wanted.engine == "swift":
             wanted.bin_dir = swift.check(wanted.bin_dir)
             java = swift.find_java()
-            if failure(wanted.pool) is not None:
-                swift.check_ports(wanted.ports)
-        except swift.SwiftError as error:
-            raise LaunchError(str(error)) from error
-    if check:
-        return {"name": wanted.pool, "engine": wanted.engine, "bin_dir": wanted.bin_dir, "changed": True}
-    with _locked(folder):
-        if running(wanted.pool) is None and failure(wanted.pool) is not None:
-            _launch(folder, wanted, java)
+        if check:
+            return {"name": wanted.pool, "engine": wanted.engine, "bin_dir": wanted.bin_dir, "changed": True}
+        with _locked(folder):
+            if running(wanted.pool) is None and failure(wanted.pool) is not None:
+                _launch(folder, wanted, java)
+    except swift.SwiftError as error:
+        raise LaunchError(str(error)) from error
     if not wait:
         return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
     return dict(answer(wanted.pool, wanted.limit), changed=True)
@@ -204,6 +202,7 @@ def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
     state.make_folder(logs)
     command = []
     if java is not None:
+        swift.check_ports(wanted.ports)
         bin_dir = swift.furnish(folder, str(wanted.bin_dir), java)
     else:
         bin_dir = os.path.join(folder, "bin")

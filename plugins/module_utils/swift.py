@@ -76,6 +76,8 @@ def check(bin_dir: "Optional[str]") -> str:
 def check_ports(ports: "Dict[str, int]") -> None:
     """Raises SwiftError when one of the ports is not to be had: Swift/K itself overlooks a busy port for workers."""
     for port in ports.values():
+        if port and list(ports.values()).count(port) > 1:
+            raise SwiftError("port %d is given twice: choose another port for clients or for workers" % port)
         try:
             sockets.listen(None, port).close()
         except (OSError, OverflowError) as error:

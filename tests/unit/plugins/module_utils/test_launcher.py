@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.coasters.pool.plugins.module_utils import launcher, pool_info, state, statistics, swift
+from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, statistics, swift
 
 BUILTIN: dict[str, Any] = {"engine": "builtin", "service_port": 0, "worker_port": 0, "listen": "127.0.0.1"}
 
@@ -270,38 +270,6 @@ class TestAddresses:
         assert launcher.announced_address(wanted(listen="127.0.0.1")) == "127.0.0.1"
         assert launcher.announced_address(wanted(address="10.1.2.3")) == "10.1.2.3"
         assert launcher.announced_address(wanted(listen="0.0.0.0")) not in ("0.0.0.0", "127.0.1.1")
-
-
-class TestPoolInfo:
-    def test_a_pool_without_workers(self) -> None:
-        known = launcher.start(wanted())
-        found = pool_info.wait("p")
-        assert {name: found[name] for name in pool_info.KEPT} == {name: known[name] for name in pool_info.KEPT}
-        assert (found["workers"], found["missing"], found["lost"], found["jobs"]["queued"]) == ([], [], 0, 0)
-
-    def test_workers_that_do_not_come(self) -> None:
-        launcher.start(wanted())
-        assert pool_info.wait("p", ["h1", "h2"], 0.2)["missing"] == ["h1", "h2"]
-
-    def test_a_worker_that_comes(self, home: Path) -> None:
-        block = state.block_ids("p", ["h1"])["h1"]
-        known = launcher.start(wanted())
-        command = [os.path.join(known["bin_dir"], "worker.pl"), "-c", "3", known["worker_url"], block, str(home / "logs")]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as worker:
-            assert pool_info.wait("p", ["h1"], 60)["missing"] == []
-            found = pool_info.wait("p", ["h1", "h2"], 0.1)
-            assert found["missing"] == ["h2"]
-            [row] = found["workers"]
-            assert (row["name"], row["host"], row["slots"], row["busy"]) == ("h1", socket.gethostname(), 3, 0)
-            worker.terminate()
-
-    def test_no_pool(self) -> None:
-        with pytest.raises(launcher.LaunchError, match="is not running: start it first"):
-            pool_info.wait("p")
-
-    def test_a_start_that_is_under_way(self) -> None:
-        launcher.start(wanted(), wait=False)
-        assert pool_info.wait("p", limit=60)["url"].startswith("http://127.0.0.1:")
 
 
 def wait(condition: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import socket
 import threading
@@ -129,3 +130,47 @@ def test_nobody_there() -> None:
         closed.bind(("127.0.0.1", 0))
         with pytest.raises(statistics.StatisticsError, match="refused"):
             statistics.fetch(f"http://127.0.0.1:{closed.getsockname()[1]}")
+
+
+@contextmanager
+def saying(*infos: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """A service that gives these answers one after the other, then the last one again and again; its URL, and the paths it was asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.wfile.write(answer(json.dumps(infos[min(len(asked), len(infos)) - 1]).encode()))
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+        thread.join(60)
+
+
+def seen(at: float) -> dict[str, Any]:
+    """The answer of a service that was asked at 100 s and heard of its worker at ``at``."""
+    ours = BUILTIN["coaster"]
+    return {**BUILTIN, "coaster": {**ours, "now": 100.0, "workers": [{**ours["workers"][0], "last_seen": at}]}}
+
+
+def test_a_worker_that_answers_the_probe() -> None:
+    with saying(seen(99.0), seen(99.5), seen(100.5)) as (url, asked):
+        assert statistics.silent(url, limit=60) == set()
+    assert asked == ["/probe", "/wmInfo", "/wmInfo"]
+
+
+def test_a_worker_that_is_silent() -> None:
+    with saying(seen(99.0)) as (url, asked):
+        assert statistics.silent(url, limit=0.1) == {"node01"}
+
+
+def test_an_engine_that_cannot_tell_who_is_silent() -> None:
+    with saying(SWIFT) as (url, asked):
+        assert statistics.silent(url, limit=60) == set()
+    assert asked == ["/probe"]
