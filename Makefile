@@ -63,7 +63,7 @@ lint: setup ## Check style, types, YAML, roles, shell scripts, documentation and
 	mypy
 	yamllint --strict .
 	ansible-lint -q
-	shellcheck $$(git ls-files '*.sh' .ci | grep -v "[.]py$$\|[.]cfg$$")
+	shellcheck $$(git ls-files '*.sh' .ci share/bash-completion | grep -v "[.]py$$\|[.]cfg$$")
 	antsibull-changelog lint
 	antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all .
 
@@ -99,6 +99,10 @@ matrix: setup system ## Run the tests with each supported pair of Ansible and Py
 .PHONY: readmes
 readmes: setup ## Make the READMEs of the roles from their argument specs
 	$(BIN)/python .ci/role_readme.py
+
+.PHONY: manual
+manual: setup ## Make the man page and the completion of start-pool from its command line
+	$(BIN)/python .ci/manual.py
 
 .PHONY: clean
 clean: ## Remove what the other targets made

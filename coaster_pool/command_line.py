@@ -15,54 +15,66 @@ from . import jetstream, version
 
 EXAMPLES = """\
 examples:
-  start_pool.py user@1.0.0.1 user@1.0.0.2        a worker on each host; Ctrl-C stops the pool
-  start_pool.py --show-stats 'node[01-40]*16'    40 hosts with 16 slots each, and a live screen
-  start_pool.py --detach --hosts-file hosts.txt  returns when the pool is ready; later: --status, --stop
-  start_pool.py user@1.0.0.1 -- jetstream run …  runs the command on the pool, then stops it
+  %(prog)s user@1.0.0.1 user@1.0.0.2      Ctrl-C ends the pool
+  %(prog)s --show-stats 'node[01-40]*16'  40 hosts, 16 slots each
+  %(prog)s --detach -i hosts.yml          --stop ends the pool
+  %(prog)s user@1.0.0.1 -- jetstream run  the end of the command ends it
 """
 
 
-def parser() -> argparse.ArgumentParser:
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """One line for each option on a terminal of 80 columns, the same with every Python."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=29)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        words = super()._format_action_invocation(action)
+        return f"{', '.join(action.option_strings)}{words[words.rindex(' '):]}" if action.nargs != 0 and len(action.option_strings) > 1 else words
+
+
+def parser(prog: str = "start_pool.py") -> argparse.ArgumentParser:
     """All options, with their help."""
     top = argparse.ArgumentParser(
-        prog="start_pool.py", usage="%(prog)s [OPTION…] user@host… [-- COMMAND…]",
-        description="Start a pool of coaster workers on ssh hosts and the coaster service that hands them jobs.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        prog=prog, usage="%(prog)s [OPTION…] user@host… [-- COMMAND…]",
+        description="Starts a pool of coaster workers on ssh hosts, and the service that\nhands jobs to them.",
+        epilog=EXAMPLES, formatter_class=Formatter, allow_abbrev=False, add_help=False,
     )
     add = top.add_argument_group("the pool").add_argument
-    add("fqdns", nargs="*", metavar="user@host", help="user@host:port, ssh alias, node[01-40], host*8 (slots), localhost")
+    add("fqdns", nargs="*", metavar="user@host", help="host:port, ssh alias, node[01-40], host*8 (slots)")
     add("--hosts-file", action="append", default=[], metavar="FILE", help="more hosts, one a line; - is standard input")
     add("-i", "--inventory", action="append", default=[], metavar="FILE", help="an Ansible inventory with more hosts")
     add("--name", default="default", help="name of the pool (%(default)s)")
     add("--swift-bin-dir", type=_directory, metavar="DIR", help="bin directory of a Swift/K distribution to run")
-    add("--min-workers", type=_count, default=1, metavar="N", help="fewer workers are an error (1)")
+    add("--min-workers", type=_count, default=1, metavar="N", help="fewer workers are an error (%(default)s)")
     add("--require-all", action="store_true", help="any host without a worker is an error")
-    add("--restart", action="store_true", help="also renew workers that run with other slots or another version")
-    add("--check", action="store_true", help="say what would be done; contact hosts but change nothing")
+    add("--restart", action="store_true", help="also renew workers with other slots or version")
+    add("--check", action="store_true", help="say what would be done; hosts are contacted")
     add = top.add_argument_group("the network").add_argument
-    add("--route", choices=("auto", "direct", "tunnel"), default="auto", help="how workers reach the service (auto: through ssh)")
-    add("--trust", type=_network, action="append", default=[], metavar="NETWORK", help="a network whose hosts need no tunnel: 10.0.0.0/8")
+    add("--route", choices=("auto", "direct", "tunnel"), default="auto", metavar="WAY", help="of workers: auto (tunnels), direct or tunnel")
+    add("--trust", type=_network, action="append", default=[], metavar="NETWORK", help="its hosts need no tunnel: 10.0.0.0/8")
     add("--listen", type=_plain, default="127.0.0.1", metavar="ADDRESS", help="address for clients (%(default)s)")
-    add("--allow-user", type=_plain, action="append", default=[], metavar="NAME", help="a user of this machine who may be a client, too")
+    add("--allow-user", type=_plain, action="append", default=[], metavar="USER", help="a user of this machine who may be a client too")
     add("--port", type=_port, default=4050, help="port for clients, 0 for any (%(default)s)")
     add("--worker-port", type=_port, default=4051, metavar="PORT", help="port for workers, 0 for any (%(default)s)")
-    add("--accept-new-host-keys", action="store_true", help="take host keys that are not known yet; changed ones never")
+    add("--accept-new-host-keys", action="store_true", help="take unknown host keys; changed ones never")
     add("--connect-limit", type=_seconds, default=10, metavar="S", help="seconds until a host must answer (%(default)s)")
     add = top.add_argument_group("what is shown").add_argument
-    add("--show-stats", action="store_true", help="show a live screen in place of the line with the URL")
-    add("--jetstream-config", nargs="?", const="", metavar="FILE.yaml",
-        help="write the pool into Jetstream's configuration (~/.config/jetstream/config.yaml)")
-    add("--json", action="store_true", help="say the result as one JSON object")
-    add("-q", "--quiet", action="store_true", help="say nothing but the result and errors")
-    add("--version", action="version", version=f"start_pool.py {version.VERSION}")
-    add = top.add_argument_group("in place of waiting until Ctrl-C").add_mutually_exclusive_group().add_argument
-    add("--detach", action="store_true", help="return when the pool is ready; it lives until --stop")
+    add("--show-stats", action="store_true", help="a live screen in place of the line with the URL")
+    add("--jetstream-config", nargs="?", const="", metavar="FILE", help="write the pool into Jetstream's config.yaml")
+    add("--json", action="store_true", help="the result as one JSON object")
+    add("-q", "--quiet", action="store_true", help="nothing but the result and errors")
+    add("--version", action="version", version=f"%(prog)s {version.VERSION}", help="the version")
+    add("-h", "--help", action="help", help="this text")
+    group = top.add_argument_group("in place of waiting until Ctrl-C")
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--detach", action="store_true", help="return when the pool is ready; --stop ends it")
     add("--status", action="store_true", help="show the pool")
-    add("--stop", action="store_true", help="stop the pool, also after a start that was cut off")
-    add("--remove", action="store_true", help="take the hosts out of the pool when their jobs have ended")
+    add("--stop", action="store_true", help="end the pool, also after a start that was cut off")
+    add("--remove", action="store_true", help="take the hosts out of the pool when they are idle")
     add("--logs", action="store_true", help="show the end of the hosts' logs")
-    top.add_argument("--keep", action="store_true", help="with --stop: keep the logs on the hosts and here")
-    top.add_argument("--drain-limit", type=_seconds, default=60, metavar="S", help="with --remove: seconds for running jobs (%(default)s)")
+    group.add_argument("--keep", action="store_true", help="with --stop: keep the logs on the hosts and here")
+    group.add_argument("--drain-limit", type=_seconds, default=60, metavar="S", help="with --remove: seconds for their jobs (%(default)s)")
     return top
 
 

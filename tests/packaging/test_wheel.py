@@ -28,7 +28,14 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
 def test_it_holds_what_it_should_and_no_more(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     collection = ours("meta", "playbooks", "plugins", "roles", "CHANGELOG.md", "LICENSE", "README.md", "galaxy.yml")
-    assert sorted(names) == sorted({INSIDE + name for name in collection} | ours("coaster_pool", "start_pool.py"))
+    shared = {f"coaster_pool-{VERSION}.data/data/{name}" for name in ours("share")}
+    assert sorted(names) == sorted({INSIDE + name for name in collection} | ours("coaster_pool", "start_pool.py") | shared)
+
+
+def test_the_manual_and_the_completion_are_where_programs_look_for_them(environment: Environment) -> None:
+    share = environment.bin.parent / "share"
+    assert (share / "man" / "man1" / "start-pool.1").is_file()
+    assert (share / "bash-completion" / "completions" / "start-pool").is_file()
 
 
 def test_its_version_is_the_collections(wheel: Path, environment: Environment) -> None:
