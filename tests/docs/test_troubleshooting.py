@@ -8,9 +8,8 @@ import re
 
 import pytest
 
-from tests.conftest import ROOT
-
 from ansible_collections.coasters.pool.plugins.plugin_utils import causes
+from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SENTENCES = [row.partition(" | ")[0].removeprefix("| ").strip("` ") for row in PAGE.splitlines() if row.startswith("| `")]
