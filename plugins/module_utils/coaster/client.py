@@ -15,13 +15,13 @@ import signal
 from . import jobs
 from .channel import Aborted, Channel, Data, Failure, Reply, Request, Signal, decode_long, encode_long
 from .connection import Connection, Lost, begin, clock, finish, resolve, wait_for
-from .jobs import TERMINAL, JobError, client_path, staged_paths
+from .jobs import TERMINAL, JobError, client_path, filled, staged_paths
 from .processes import Signals
 from .staging import FileError, Incoming, Outgoing, because, native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Pattern, Set
+    from typing import Any, Callable, Dict, List, Optional, Set
 
     from .jobs import Job, Status
 
@@ -70,7 +70,7 @@ class Client:
         self._reads = set(staged_paths(job.stage_in, "source"))
         writes = staged_paths(job.stage_out, "destination")
         self._writes = set(writes)
-        self._patterns = [_pattern(path) for path in writes if re.search("[*?]", path)]
+        self._patterns = [filled(path) for path in writes if re.search("[*?]", path)]
         self._connection: "Connection"
         self._signals: Signals
         self._senders: "Dict[int, _Sender]" = {}
@@ -308,11 +308,6 @@ def _named(args: "List[bytes]", index: int) -> str:
     if path is None:
         raise FileError("%s does not name a file of this client" % url)
     return path
-
-
-def _pattern(path: str) -> "Pattern[str]":
-    parts = ("[^/]*" if part == "*" else "[^/]" if part == "?" else re.escape(part) for part in re.split("([*?])", path))
-    return re.compile("".join(parts) + r"\Z", re.S)
 
 
 _COMMANDS: "Dict[str, Callable[[Client, Request], None]]" = {

@@ -13,7 +13,7 @@ from .channel import decode_int, decode_long, encode_int, encode_long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+    from typing import Dict, Iterable, List, Optional, Pattern, Sequence, Tuple
 
 # Status codes (coaster-protocol 4.4).
 SUBMITTED = 1
@@ -381,6 +381,18 @@ def client_path(url: str) -> "Optional[str]":
     if rest.startswith("//"):
         _host, _slash, rest = rest[2:].partition("/")
     return squeeze(rest)
+
+
+def filled(path: str) -> "Pattern[str]":
+    """What a stage-out's destination may be once a worker has filled in its wildcards (coaster-protocol 5.5).
+
+    A worker names files in the folders that the destination names: what it fills in has no slash, and makes no step ``..``.
+    """
+    steps = []
+    for step in path.split("/"):
+        parts = ["[^/]*" if part in ("*", "?") else re.escape(part) for part in re.split("([*?])", step)]
+        steps.append((r"(?!\.\.(?:/|\Z))" if len(parts) > 1 else "") + "".join(parts))
+    return re.compile("/".join(steps) + r"\Z", re.S)
 
 
 def squeeze(path: str) -> str:

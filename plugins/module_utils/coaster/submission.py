@@ -12,13 +12,13 @@ import re
 from typing import Iterable, Pattern
 
 from .frames import MAX_PAYLOAD
-from .jobs import JobError, Stage, check_submission, decompress, dispatch_body, identity_line, parse, squeeze
+from .jobs import JobError, Stage, check_submission, decompress, dispatch_body, filled, identity_line, parse, squeeze
 
 MAX_IDENTITY = 1024
 """Longest identity in characters that a client may give to a job."""
 
 _NOBODY: frozenset[str] = frozenset()
-_WILDCARD = re.compile(r"([*?])")
+_WILDCARD = re.compile(r"[*?]")
 
 
 class Submission:
@@ -71,7 +71,7 @@ def accept(argument: bytes, channel_id: int) -> Submission:
     reads = frozenset(_client_paths("stage in", (stage.source for stage in job.stage_in)))
     plain, wild = _split_wild(job.stage_out)
     writes = frozenset(_client_paths("stage out", plain))
-    patterns = tuple(_pattern(path) for path in _client_paths("stage out", wild))
+    patterns = tuple(filled(path) for path in _client_paths("stage out", wild))
     return Submission(job.identity, walltime, body, reads, writes, patterns)
 
 
@@ -95,8 +95,3 @@ def _client_paths(what: str, urls: Iterable[str]) -> Iterable[str]:
             yield squeeze(bare[17:])
         elif scheme == "file":
             yield squeeze(bare[5:])
-
-
-def _pattern(path: str) -> Pattern[str]:
-    parts = ("[^/]*" if part in ("*", "?") else re.escape(part) for part in _WILDCARD.split(path))
-    return re.compile("".join(parts) + r"\Z", re.S)

@@ -27,6 +27,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import 
     encode_status,
     encode_submission,
     escape,
+    filled,
     parse,
     parse_stage,
     parse_status,
@@ -236,6 +237,20 @@ def test_paths_of_the_client(url: str, path: str | None) -> None:
 
 def test_squeezed_paths() -> None:
     assert [squeeze(path) for path in ("", "/", ".", "a//./b/", "/./a", "a/../b")] == ["", "/", "", "a/b", "/a", "a/../b"]
+
+
+@pytest.mark.parametrize(("path", "fills", "others"), [
+    ("out/a*.q", ["out/a.q", "out/a..q", "out/a b\nc.q"], ["out/a/b.q", "out/a.qq", "out/b.q", "a.q", "x/out/a.q", "out/../a.q"]),
+    ("B?", ["B", "B1", "B12"], ["B/1", "b1"]),
+    ("/d/*", ["/d/x", "/d/.x", "/d/..."], ["/d/..", "/d/x/y", "d/x", "/d/../x"]),
+    ("d/*/x", ["d/a/x", "d/..a/x"], ["d/../x", "d/a/b/x"]),
+    ("../*", ["../x"], ["../..", "x"]),
+])
+def test_destinations_that_a_worker_fills_in(path: str, fills: list[str], others: list[str]) -> None:
+    for name in fills:
+        assert filled(path).match(name), name
+    for name in others:
+        assert not filled(path).match(name), name
 
 
 def test_staged_paths() -> None:
