@@ -87,8 +87,6 @@ class Pool:
 
     def _silent(self, running: dict[str, Any]) -> set[str]:
         """The hosts whose workers do not answer: one that was just rebooted is on the service's list for a while."""
-        if running["engine"] == "swift":
-            return set()
         try:
             return set(self._statistics.silent(running["control_url"], ANSWER_LIMIT))
         except self._statistics.StatisticsError as error:

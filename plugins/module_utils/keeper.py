@@ -65,8 +65,8 @@ class Keeper:
     def __init__(self, path: str, settings: "Dict[str, Any]") -> None:
         self.path = path
         self.settings = settings
-        self.process: "Optional[asyncio.subprocess.Process]" = None
-        self.leash = -1
+        self.process: "asyncio.subprocess.Process"
+        self.leash: "Optional[int]" = None
         self.announced: "Dict[str, str]" = {}
         self.lines: "List[str]" = []
         self.restarts = 0
@@ -112,7 +112,7 @@ class Keeper:
                 await self.first(self.ending.wait(), self.read_output(), self.watch_answers())
             if self.ending.is_set():
                 return 0
-            self.log("the service ended (status %s); starting it again" % (self.process and self.process.returncode))
+            self.log("the service ended (status %s); starting it again" % self.process.returncode)
             await self.stop_service()
             self.restarts += 1
             if time.monotonic() - started > STEADY:
@@ -129,12 +129,13 @@ class Keeper:
         command = self.settings["command"] + [
             "-port", str(ports["service"]), "-localport", str(ports["worker"]), "-controlPort", str(ports["control"]),
         ]
-        end, self.leash = os.pipe()
+        end, leash = os.pipe()
         self.process = await asyncio.create_subprocess_exec(
             "/bin/sh", "-c", LEASH, *command, env=dict(os.environ, **self.settings["environment"]), cwd=self.path,
             start_new_session=True, stdin=end, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )
         os.close(end)
+        self.leash = leash
         limit = asyncio.sleep(self.settings["limit"])
         await self.first(self.ending.wait(), self.read_announcements(), limit)
         return len(self.announced) == len(ANNOUNCEMENTS)
@@ -155,10 +156,8 @@ class Keeper:
             pass
 
     async def read_line(self) -> "Optional[str]":
-        if self.process is None or self.process.stdout is None:
-            return None
         try:
-            data = await self.process.stdout.readline()
+            data = await self.process.stdout.readline()  # type: ignore[union-attr]
         except ValueError:
             return ""
         if not data:
@@ -175,26 +174,22 @@ class Keeper:
             await asyncio.sleep(ASK_EVERY)
             missed = 0 if await self.answers() else missed + 1
         self.log("the service gives no answer at its control port; ending it by force")
-        if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            await self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        await self.process.wait()
 
     async def answers(self) -> bool:
         """Whether the service does something with a connection to its control port, if only close it."""
-        writer = None
         try:
             opened = asyncio.open_connection("127.0.0.1", self.settings["ports"]["control"])
             reader, writer = await asyncio.wait_for(opened, ASK_LIMIT)
-            writer.write(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            await asyncio.wait_for(reader.read(1), ASK_LIMIT)
+            with contextlib.closing(writer):
+                writer.write(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                await asyncio.wait_for(reader.read(1), ASK_LIMIT)
         except (asyncio.TimeoutError, ConnectionRefusedError):
             return False
         except OSError:
             pass
-        finally:
-            if writer is not None:
-                writer.close()
         return True
 
     async def stop_service(self) -> None:
@@ -202,7 +197,7 @@ class Keeper:
 
         A launcher may end before the program that it started; all have ended when nobody holds their output any more.
         """
-        if self.process is None:
+        if self.leash is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -210,12 +205,10 @@ class Keeper:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.read_output(), STOP_LIMIT[self.settings["engine"]])
         os.close(self.leash)
-        self.process = None
+        self.leash = None
 
     def report(self) -> None:
         """Write pool.json and keep the ports for the next start."""
-        if self.process is None:
-            return
         ports = {name: int(self.announced[url].rsplit(":", 1)[1].strip("/")) for name, url in (
             ("service", "url"), ("worker", "worker_url"), ("control", "control_url"))}
         self.settings["ports"] = ports
@@ -236,7 +229,7 @@ class Keeper:
 
     def report_failure(self) -> None:
         """Write why there is no service."""
-        code = self.process.returncode if self.process else None
+        code = self.process.returncode
         what = "ended with status %s" % code if code is not None else "did not answer within %g s" % self.settings["limit"]
         state.write_json(os.path.join(self.path, "pool.json"), {
             "name": self.settings["name"],

@@ -63,9 +63,9 @@ def silent(control_url: str, limit: float) -> "Set[str]":
 
     Empty when the engine cannot tell. Raises StatisticsError.
     """
-    asked = _ask(control_url, "/probe", LIMIT).get("coaster")
-    if not isinstance(asked, dict):
+    if "coaster" not in _ask(control_url, "/wmInfo", LIMIT):
         return set()
+    asked = _ask(control_url, "/probe", LIMIT)["coaster"]
     until = time.monotonic() + limit
     while True:
         unheard = {worker.name for worker in fetch(control_url).workers if worker.last_seen <= asked["now"]}

@@ -37,6 +37,25 @@ echo "Worker connection URL: http://127.0.0.1:$workers"
 """
 
 
+CONTROL = """\
+#!{python}
+# A service whose control port does with each connection what the last line says.
+import socket, struct, sys, time
+words = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+control = socket.create_server(("127.0.0.1", int(words["-controlPort"])))
+open("started", "a").write("%d x\\n" % __import__("os").getpid())
+print("Settings server URL: http://localhost:%d" % control.getsockname()[1])
+print("Started coaster service: http://127.0.0.1:40001\\nWorker connection URL: http://127.0.0.1:40002", flush=True)
+"""
+ANSWERS = """\
+while True:
+    connection, peer = control.accept()
+    open("asked", "a").write("x")
+    {answer}
+    connection.close()
+"""
+
+
 class Pool:
     """A pool's folder, and the keeper that runs in it."""
 
@@ -46,6 +65,8 @@ class Pool:
             "name": "p", "engine": "builtin", "bin_dir": "/bin", "command": [str(path / "service"), "-nosec"],
             "environment": {"GLOBUS_HOSTNAME": "1.2.3.4"}, "owner": None, "ports": {"service": 0, "worker": 4051, "control": 0}, "limit": LIMIT,
         }
+        self.constants: dict[str, Any] = {}
+        """Of the keeper, where they are not its own."""
         self.process: subprocess.Popen[str] | None = None
 
     def service(self, rest: str, head: str = SERVICE) -> None:
@@ -59,8 +80,12 @@ class Pool:
         self.begin()
 
     def begin(self) -> None:
-        program = f"import sys; sys.path[:0] = {sys.path!r}; from {keeper.__name__} import main; sys.exit(main({str(self.path)!r}))"
-        self.process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        words = ["-m", keeper.__name__, str(self.path)]
+        if self.constants:
+            program = f"import sys; from {keeper.__name__} import *; vars(sys.modules[main.__module__]).update({self.constants!r}); sys.exit(main(sys.argv[1]))"
+            words = ["-c", program, str(self.path)]
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        self.process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
 
     def known(self) -> dict[str, Any]:
         return state.read_json(str(self.path / "pool.json")) or {}
@@ -100,9 +125,8 @@ class Pool:
 def pool(tmp_path: Path) -> Iterator[Pool]:
     pool = Pool(tmp_path)
     yield pool
-    if pool.process is not None:
-        pool.process.kill()
-        pool.process.communicate()
+    if pool.process is not None and pool.process.returncode is None:
+        pool.end()
     for pid in pool.processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -228,6 +252,29 @@ def test_a_service_may_write_much(pool: Pool) -> None:
     assert pool.alive()
 
 
+def test_a_service_that_was_steady_is_started_again_without_delay(pool: Pool) -> None:
+    pool.constants = {"STEADY": 0.0, "PAUSES": (0.01, 1000.0)}
+    pool.service("exec sleep 1000")
+    pool.start()
+    wait(pool.alive)
+    for count in (2, 3, 4):
+        os.kill(pool.known()["service"]["pid"], signal.SIGKILL)
+        wait(lambda count=count: pool.alive(count))
+
+
+def test_a_signal_between_two_starts(pool: Pool) -> None:
+    pool.constants = {"PAUSES": (1000.0,)}
+    pool.service("exec sleep 1000")
+    pool.start()
+    wait(pool.alive)
+    os.kill(pool.known()["service"]["pid"], signal.SIGKILL)
+    assert pool.process is not None
+    assert pool.process.stdout is not None
+    while "starting it again" not in pool.process.stdout.readline():
+        pass
+    assert pool.end()[0] == 0
+
+
 def test_a_signal_before_the_service_answers(pool: Pool) -> None:
     pool.service("exec sleep 1000", "#!/bin/sh\necho $$ x >>started\n")
     pool.start()
@@ -235,6 +282,30 @@ def test_a_signal_before_the_service_answers(pool: Pool) -> None:
     assert pool.end()[0] == 0
     assert pool.known() == {}
     assert pool.processes() == []
+
+
+@pytest.mark.parametrize(
+    "answer", ["connection.sendall(b'HTTP/1.0 404 Not Found')", "", "connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))"]
+)
+def test_a_service_that_answers_at_its_control_port_goes_on(pool: Pool, answer: str) -> None:
+    """Whatever it says: also when it only closes or resets the connection."""
+    pool.constants = {"ASK_EVERY": 0.01}
+    pool.service(ANSWERS.format(answer=answer), CONTROL.format(python=sys.executable))
+    pool.start()
+    wait(pool.alive)
+    wait(lambda: (pool.path / "asked").exists() and (pool.path / "asked").stat().st_size > 2 * keeper.MISSES)
+    assert pool.alive()
+
+
+@pytest.mark.parametrize("does", ["time.sleep(1000)", "control.close(); time.sleep(1000)"])
+def test_a_service_that_hangs_is_ended_and_started_again(pool: Pool, does: str) -> None:
+    pool.constants = {"ASK_EVERY": 0.01, "ASK_LIMIT": 0.1}
+    pool.service(does, CONTROL.format(python=sys.executable))
+    pool.start()
+    wait(lambda: len(pool.started()) == 2)
+    assert state.start_time(int(pool.started()[0][0])) is None
+    status, output = pool.end()
+    assert (status, "the service gives no answer at its control port; ending it by force" in output) == (0, True)
 
 
 def test_a_killed_keeper_takes_the_service_along(pool: Pool) -> None:

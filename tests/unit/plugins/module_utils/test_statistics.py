@@ -160,9 +160,9 @@ def seen(at: float) -> dict[str, Any]:
 
 
 def test_a_worker_that_answers_the_probe() -> None:
-    with saying(seen(99.0), seen(99.5), seen(100.5)) as (url, asked):
+    with saying(seen(98.0), seen(99.0), seen(99.5), seen(100.5)) as (url, asked):
         assert statistics.silent(url, limit=60) == set()
-    assert asked == ["/probe", "/wmInfo", "/wmInfo"]
+    assert asked == ["/wmInfo", "/probe", "/wmInfo", "/wmInfo"]
 
 
 def test_a_worker_that_is_silent() -> None:
@@ -173,4 +173,4 @@ def test_a_worker_that_is_silent() -> None:
 def test_an_engine_that_cannot_tell_who_is_silent() -> None:
     with saying(SWIFT) as (url, asked):
         assert statistics.silent(url, limit=60) == set()
-    assert asked == ["/probe"]
+    assert asked == ["/wmInfo"]
