@@ -60,13 +60,18 @@ class _Sender:
 
 
 class Client:
-    """Submits ``job``; ``told`` hears of each status that the service reports. ``submitted``: the service has the job."""
+    """Submits ``job``; ``told`` hears of each status that the service reports. ``submitted``: the service has the job.
+
+    Raises JobError when the job is too large for any service.
+    """
 
     def __init__(self, job: "Job", told: "Callable[[Status], None]") -> None:
         self.job = job
         self.status: "Optional[Status]" = None
         self.submitted = False
         self._told = told
+        self._description = jobs.encode_submission(job)
+        self._complaint = ""
         self._reads = set(staged_paths(job.stage_in, "source"))
         writes = staged_paths(job.stage_out, "destination")
         self._writes = set(writes)
@@ -86,11 +91,15 @@ class Client:
             self._connection = self._connect(host, port)
             try:
                 self._ask("CONFIGSERVICE", (b"requireVersion=" + VERSION, b"OS=null"))
-                self._ask("SUBMITJOB", (jobs.encode_submission(self.job),))
+                self._ask("SUBMITJOB", (self._description,))
                 self.submitted = True
                 while self.status is None:
                     self._turn()
                 return self.status
+            except Lost as lost:
+                if self._complaint:
+                    raise Lost("%s, and had said: %s" % (lost, self._complaint), lost.number) from lost
+                raise
             finally:
                 self._leave()
 
@@ -178,6 +187,12 @@ class Client:
 
     def _acknowledge(self, request: Request) -> None:
         self._connection.channel.reply(request.tag)
+
+    def _remote_log(self, request: Request) -> None:
+        """What a service has to complain of before it closes the connection."""
+        if len(request.args) > 1 and request.args[0] == b"ERROR":
+            self._complaint = request.args[1].decode("utf-8", "surrogateescape")
+        self._acknowledge(request)
 
     def _version(self, request: Request) -> None:
         self._connection.channel.reply(request.tag, (VERSION,))
@@ -315,7 +330,7 @@ _COMMANDS: "Dict[str, Callable[[Client, Request], None]]" = {
     "GET": Client._get,
     "PUT": Client._put,
     "VERSION": Client._version,
-    "RLOG": Client._acknowledge,
+    "RLOG": Client._remote_log,
     "RESOURCEUPDATE": Client._acknowledge,
     "BQPSTATUS": Client._acknowledge,
     "SHUTDOWN": Client._acknowledge,

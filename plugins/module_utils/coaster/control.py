@@ -254,7 +254,7 @@ class _Connection(asyncio.Protocol):
                 return
             found = self.control.answer(words[1])
             if found is None:
-                self._answer(404, "There are /wmInfo, /list, /get?name=, /getAll and /metrics.")
+                self._answer(404, "There are /wmInfo, /probe, /list, /get?name=, /getAll and /metrics.")
             else:
                 self._send(200, found[0], found[1])
 

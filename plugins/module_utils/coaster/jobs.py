@@ -153,8 +153,14 @@ def encode(job: "Job") -> bytes:
 
 
 def encode_submission(job: "Job") -> bytes:
-    """The description as clients send it: zlib-compressed, ending with the constant keys of the Java client."""
-    return zlib.compress(encode(job) + b"provider=coaster-persistent\n", 1)
+    """The description as clients send it: zlib-compressed, ending with the constant keys of the Java client.
+
+    Raises JobError when it is larger than services take.
+    """
+    text = encode(job) + b"provider=coaster-persistent\n"
+    if len(text) > MAX_DESCRIPTION:
+        raise JobError("the job description of %d bytes is larger than the limit of %d" % (len(text), MAX_DESCRIPTION))
+    return zlib.compress(text, 1)
 
 
 def decompress(data: bytes) -> bytes:

@@ -115,8 +115,7 @@ class Service:
         self._empty = asyncio.Event()
         if self.peers:
             for peer in list(self.peers.values()):
-                with contextlib.suppress(OSError):  # it has just gone by itself
-                    peer.transport.write_eof()
+                peer.fall_silent()
             try:
                 await asyncio.wait_for(self._empty.wait(), GOODBYE_TIME)
             except asyncio.TimeoutError:
@@ -211,8 +210,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.touched = False
-        self.congested = False
+        self.touched = self.congested = self.silent = False
         self.refusal: str | None = None
         self.address = "?"
 
@@ -256,8 +254,11 @@ class Peer(asyncio.Protocol):
         asyncio.get_running_loop().call_later(REFUSAL_TIME, self.transport.abort)
 
     def drop(self, reason: str) -> None:
-        """Close the connection at once."""
+        """Close the connection at once. The peer hears why, if it takes that without delay."""
         log.warning("dropped %s: %s", self, reason)
+        if not self.congested:
+            self.channel.request("RLOG", (b"ERROR", _bytes(reason)))
+            self.flush()
         self.transport.abort()
         self.lose()
 
@@ -313,13 +314,19 @@ class Peer(asyncio.Protocol):
 
     def flush(self) -> None:
         chunks = self.channel.take_output()
-        if not chunks or self.transport.is_closing():
+        if not chunks or self.silent or self.transport.is_closing():
             return
         data = b"".join(chunks)
         self.service.sent.total += len(data)
         self.transport.write(data)
         if self.congested and self.unsent() > MAX_UNSENT:
             self.drop("it does not read what it is sent")
+
+    def fall_silent(self) -> None:
+        """All has been said; what the peer still says gets no answer."""
+        self.silent = True
+        with contextlib.suppress(OSError):  # it has just gone by itself
+            self.transport.write_eof()
 
     def unsent(self) -> int:
         return self.transport.get_write_buffer_size()
@@ -563,7 +570,8 @@ class WorkerPeer(Peer):
 
     def get(self, request: Request) -> None:
         client, path = self._proxied(_text(_argument(request, 0)), "may_read")
-        StageIn(self, request.tag, client).begin(path, _argument(request, 1))
+        destination = _argument(request, 1)
+        StageIn(self, request.tag, client).begin(path, destination)
 
     def put(self, request: Request) -> None:
         client, path = self._proxied(_text(_argument(request, 2)), "may_write")

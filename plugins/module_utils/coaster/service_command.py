@@ -30,11 +30,12 @@ from .admission import Admission
 from .control import Control
 from .options import Option, UsageError
 from .screen import END, MAX_MESSAGES, START, Screen
-from .service import MAX_CONNECTIONS, Service
+from .service import MAX_CONNECTIONS, MAX_REFUSED, Service
 
 DEFAULT_PORT = 1984
-SPARE_FILES = 64
-"""Open files that are kept for other things than connections."""
+SPARE_FILES = MAX_REFUSED + 64
+"""Open files that are kept for peers that are told why they are refused, and for other things than connections; half of all files
+where a process may have only few."""
 
 OPTIONS = [
     Option("port", "p", "port", "port for clients, 0 = any free one (default %d)" % DEFAULT_PORT),
@@ -196,7 +197,7 @@ async def _serve(configuration: Configuration) -> int:
     other_sockets = [_listen(other, worker_socket.getsockname()[1], "-localport") for other in others]
     service = Service(
         resubmit=configuration.resubmit, admission=Admission(values.get("workers"), configuration.users),
-        max_connections=min(MAX_CONNECTIONS, _open_files() - SPARE_FILES),
+        max_connections=_connections(_open_files()),
     )
     host = announced_host(os.environ)
     url, worker_url = _url(client_socket, host), _url(worker_socket, host)
@@ -357,10 +358,15 @@ def _write_port(path: str | None, listening: socket.socket) -> None:
         raise StartError("the port file %s cannot be written: %s" % (path, error.strerror)) from error
 
 
+def _connections(files: int) -> int:
+    """How many connections fit into this many open files."""
+    return min(MAX_CONNECTIONS, max(files // 2, files - SPARE_FILES))
+
+
 def _open_files() -> int:
     """How many files this process may have open, once it has asked for as many as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + 2 * SPARE_FILES
+    wanted = MAX_CONNECTIONS + SPARE_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

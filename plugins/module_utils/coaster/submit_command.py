@@ -62,7 +62,11 @@ def main(argv: "Optional[Sequence[str]]" = None) -> int:
     except (UsageError, AddressError) as error:
         _write(sys.stderr, "%s\n" % error)
         return 1
-    client = Client(job, _say if "verbose" in values else _ignore)
+    try:
+        client = Client(job, _say if "verbose" in values else _ignore)
+    except jobs.JobError as error:
+        _write(sys.stderr, "Could not submit job: %s\n" % error)
+        return 1
     try:
         status = client.run(host, port)
     except Lost as lost:

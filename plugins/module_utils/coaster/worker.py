@@ -377,6 +377,10 @@ class Worker:
         lines = [line for line in text(argument).split("\n") if line]
         self._begin(Errand(self, connection, request.tag, request.name, lines))
 
+    def _remote_log(self, connection: Connection, request: Request, argument: bytes) -> None:
+        self.log("WARN", "the service says: %s" % text(b" ".join(request.args))[:1000])
+        connection.channel.reply(request.tag)
+
     def _acknowledge(self, connection: Connection, request: Request, argument: bytes) -> None:
         connection.channel.reply(request.tag)
 
@@ -513,4 +517,5 @@ _COMMANDS: "Dict[str, Callable[[Worker, Connection, Request, bytes], None]]" = {
     "CLEANUP": Worker._run_errand,
     "REGISTER": Worker._acknowledge,
     "RESOURCEUPDATE": Worker._acknowledge,
+    "RLOG": Worker._remote_log,
 }

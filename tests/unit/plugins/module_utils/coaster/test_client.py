@@ -258,6 +258,18 @@ def test_a_service_that_ends_while_the_job_runs() -> None:
     expect_lost(script, "the service closed the connection")
 
 
+def test_a_service_that_complains_before_it_closes() -> None:
+    def script(listener: Listener) -> None:
+        service = Service(listener)
+        service.configure()
+        service.take_job()
+        for words in ((b"WARN", b"this"), (b"ERROR",), (b"ERROR", b"it does not answer")):
+            assert service.link.call("RLOG", *words) == [b"OK"]
+        service.link.close()
+
+    expect_lost(script, "the service closed the connection, and had said: it does not answer")
+
+
 def test_a_service_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "Channel", lambda now, heartbeat: Channel(now, heartbeat, silence_limit=0.3))
     monkeypatch.setattr(client, "GOODBYE_LIMIT", 0.1)

@@ -144,6 +144,13 @@ def test_what_cannot_be_unpacked_is_refused(data: bytes, reason: str) -> None:
         decompress(data)
 
 
+def test_a_description_has_its_limit() -> None:
+    job = Job("cog-1", "a", ["x" * 1048000])
+    assert parse(decompress(encode_submission(job))) == job
+    with pytest.raises(JobError, match="is larger than the limit of 1048576"):
+        encode_submission(Job("cog-1", "a", ["x" * 1048576]))
+
+
 def test_a_description_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "MAX_DESCRIPTION", 1000)
     with pytest.raises(JobError, match="larger than 1000 bytes"):

@@ -23,7 +23,7 @@ import pytest
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import jobs, transfers
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import service as module
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.admission import Admission
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Aborted, Request, encode_int, encode_long
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Aborted, Reply, Request, encode_int, encode_long
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import ERROR, FINAL, encode
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import (
     ACTIVE,
@@ -35,7 +35,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import 
     SUBMITTED,
     SUBMITTING,
 )
-from tests.unit.plugins.module_utils.coaster.peers import Closed, Refused, Running, WorkerPeer, job, with_staging
+from tests.unit.plugins.module_utils.coaster.peers import PATIENCE, Closed, Refused, Running, WorkerPeer, job, with_staging
 
 # the client port
 
@@ -522,6 +522,7 @@ def test_files_without_all_their_arguments(service: Running) -> None:
         worker.call("GET", b"proxy://1/b")
     with pytest.raises(Refused, match="Missing command argument #3"):
         worker.call("PUT", encode_long(0), b"src")
+    assert service.look(lambda running: [peer.transfers for peer in running.peers.values() if peer.transfers]) == []
 
 
 def test_files_of_a_job_that_has_ended_or_runs_elsewhere(service: Running) -> None:
@@ -577,6 +578,8 @@ def test_a_client_that_answers_a_file_before_its_end(service: Running) -> None:
 def test_a_peer_that_does_not_speak_the_protocol(service: Running) -> None:
     for peer in (service.client(), service.stranger()):
         peer.socket.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        level, reason = peer.expect("RLOG").args
+        assert (level, reason[:35]) == (b"ERROR", b"the header check of a frame is wron")
         assert peer.closed()
     client, worker = service.client(), service.worker()
     client.submit(job())
@@ -715,6 +718,17 @@ def test_the_service_stops(service: Running) -> None:
     client.close()
     worker.close()
     stopping.result(30)
+
+
+def test_what_is_asked_after_the_goodbye_has_no_answer(service: Running) -> None:
+    client = service.client()
+    client.configure()
+    stopped = service.begin(service.service.stop())
+    client.expect("SHUTDOWN")
+    client.command("VERSION")
+    assert client.closed()
+    stopped.result(PATIENCE)
+    assert not [event for event in client.events if isinstance(event, Reply)]
 
 
 def test_peers_that_do_not_go_are_dropped_when_the_service_stops(service: Running) -> None:

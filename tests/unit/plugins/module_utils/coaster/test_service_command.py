@@ -491,8 +491,8 @@ def test_the_address_of_the_local_host_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("soft", "hard", "set_to", "result"), [
-    (1024, 4096, 4096, 4096), (1024, 10 ** 6, 16512, 16512), (10 ** 5, 10 ** 6, None, 16512),
-    (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None, 16512), (1024, resource.RLIM_INFINITY, 16512, 16512), (512, 512, None, 512),
+    (1024, 4096, 4096, 4096), (1024, 10 ** 6, 16704, 16704), (10 ** 5, 10 ** 6, None, 16704),
+    (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None, 16704), (1024, resource.RLIM_INFINITY, 16704, 16704), (512, 512, None, 512),
 ])
 def test_as_many_open_files_as_may_be(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, set_to: int | None, result: int) -> None:
     calls: list[Any] = []
@@ -500,3 +500,8 @@ def test_as_many_open_files_as_may_be(monkeypatch: pytest.MonkeyPatch, soft: int
     monkeypatch.setattr(resource, "setrlimit", lambda _which, limits: calls.append(limits))
     assert module._open_files() == result
     assert calls == ([(set_to, hard)] if set_to else [])
+
+
+@pytest.mark.parametrize(("files", "connections"), [(16704, 16384), (10 ** 6, 16384), (1024, 704), (640, 320), (100, 50)])
+def test_refused_peers_and_the_log_have_files_beside_the_connections(files: int, connections: int) -> None:
+    assert module._connections(files) == connections

@@ -190,6 +190,11 @@ def test_a_service_that_refuses_the_job(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr().err == "Could not submit job: the service refused it: not you\n"
 
 
+def test_a_job_that_is_too_large_for_any_service(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["-s", "http://127.0.0.1:%d" % unused_port(), "run", "x" * 1048576]) == 1
+    assert capfd.readouterr().err.endswith(" bytes is larger than the limit of 1048576\n")
+
+
 def test_a_service_that_is_lost_while_the_job_runs(capfd: pytest.CaptureFixture[str]) -> None:
     with listening() as listener:
 

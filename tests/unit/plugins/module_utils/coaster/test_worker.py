@@ -633,10 +633,12 @@ def test_the_log_is_told(tmp_path: Path) -> None:
             service.submit(Job("cog-1:1", "true"))
             assert service.status()[1].message == "workerid=myhost:000000"
             service.end()
+            assert service.link.call("RLOG", b"ERROR", b"go away") == [b"OK"]
             service.shut_down()
 
         beside(script, worker.run, listener.close)
-    assert [level for level, _words in lines] == ["INFO"] * 4
+    assert [level for level, _words in lines] == ["INFO"] * 3 + ["WARN", "INFO"]
+    assert lines[3][1] == "the service says: ERROR go away"
     assert not any("secret" in words for _level, words in lines)
 
 
