@@ -114,7 +114,7 @@ class Pool:
             self.kept = True
         members.save(self.name, {**members.load(self.name), **hosts})
         if wanted:
-            self._run("start_pool", wanted, self._heard_at_start, self.ending)
+            self._run("start_pool", wanted, self._heard_at_start, self.ending, self._known(running))
             self._check_start(wanted)
         elif running:
             self.progress.say(f"pool {self.name!r} runs already with a worker on every host: nothing to do")
@@ -181,7 +181,19 @@ class Pool:
             self.progress.host(name, "has its worker")
         missing = {name: hosts[name] for name in hosts if name not in there}
         if missing:
-            self._run("start_pool", missing, self._heard_at_check, self.ending, check=True)
+            self._run("start_pool", missing, self._heard_at_check, self.ending, self._known(running), check=True)
+
+    def _known(self, running: dict[str, Any] | None) -> dict[str, Any]:
+        """What is known of the service before it is started, so that Ansible need not look it up for every host."""
+        service = running or {"engine": self._wanted_engine(), "ports": {"worker": self.options.worker_port}}
+        if service["engine"] == "swift":
+            return {}
+        port = service["ports"]["worker"]
+        return {"swift_worker_engine": "builtin", "swift_worker_bin_dir": "", **({"swift_worker_service_port": port} if port else {})}
+
+    def _wanted_engine(self) -> str:
+        engine: str = self._launcher.Wanted(self.name, "swift" if self.options.swift_bin_dir else "auto", self.options.swift_bin_dir).engine
+        return engine
 
     def _members(self, names: list[str]) -> dict[str, dict[str, Any]]:
         known = members.load(self.name)

@@ -117,11 +117,11 @@ def pool(name: str, *options: str) -> Contender:
     return contender
 
 
-def dead(share: int) -> Contender:
-    """``start_pool.py`` with every ``share``-th host dead: it drops every packet."""
+def dead(every: int) -> Contender:
+    """``start_pool.py`` with every ``every``-th host dead, from the first on: it drops every packet."""
 
     def contender(at: Station) -> dict[str, Cost]:
-        silent = at.used[::share][: len(at.used) // share]
+        silent = at.used[::every]
         for host in silent:
             host.silence()
         try:

@@ -15,7 +15,16 @@ umask 077
 LC_ALL=C
 export LC_ALL
 
-say() { printf 'coasters:%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\r' '  ')"; }
+newline='
+'
+carriage_return=$(printf '\r')
+# No process is started where none is needed: on many hosts of one machine, and on small ones, they are what an exchange costs.
+say() {
+  case $2 in
+    *"$newline"* | *"$carriage_return"*) printf 'coasters:%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\r' '  ')" ;;
+    *) printf 'coasters:%s=%s\n' "$1" "$2" ;;
+  esac
+}
 fail() { # cause, sentence
   say cause "$1"
   say error "$2"
@@ -69,29 +78,32 @@ setting() { sed -n "s/^$1=//p" "$dir/settings" 2>/dev/null; }
 ours() { # pid
   [ -n "$1" ] || return 1
   if [ -d /proc/self ]; then
-    words=$(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline")
+    grep -qF -- "$dir/" "/proc/$1/cmdline" 2>/dev/null
   else
-    words=$(ps -o args= -p "$1" 2>/dev/null)
+    ps -o args= -p "$1" 2>/dev/null | grep -qF -- "$dir/"
   fi
-  case $words in *"$dir/"*) true ;; *) false ;; esac
 }
-pid_of() { cat "$dir/$1.pid" 2>/dev/null; }
+pid_of() { { read -r pid <"$dir/$1.pid"; } 2>/dev/null && echo "$pid"; }
 
 # Cores that this user's processes may use: affinity, then the quotas of all control groups above us.
 usable_cores() {
   cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-  group=$(sed -n 's/^0:://p' /proc/self/cgroup 2>/dev/null)
+  group=''
+  while IFS=: read -r hierarchy _ path; do
+    [ "$hierarchy" != 0 ] || group=$path
+  done 2>/dev/null </proc/self/cgroup
   while :; do
-    if read -r quota period 2>/dev/null <"/sys/fs/cgroup$group/cpu.max" && [ "$quota" != max ]; then
+    if [ -r "/sys/fs/cgroup$group/cpu.max" ] && read -r quota period <"/sys/fs/cgroup$group/cpu.max" && [ "$quota" != max ]; then
       limited=$(((quota + period - 1) / period))
       [ "$limited" -ge "$cores" ] || cores=$limited
     fi
     [ -n "$group" ] && [ "$group" != / ] || break
     group=${group%/*}
   done
-  quota=$(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || echo -1)
+  quota=-1
+  [ ! -r /sys/fs/cgroup/cpu/cpu.cfs_quota_us ] || read -r quota </sys/fs/cgroup/cpu/cpu.cfs_quota_us
   if [ "$quota" -gt 0 ]; then
-    period=$(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us)
+    read -r period </sys/fs/cgroup/cpu/cpu.cfs_period_us
     limited=$(((quota + period - 1) / period))
     [ "$limited" -ge "$cores" ] || cores=$limited
   fi

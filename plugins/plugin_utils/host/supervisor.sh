@@ -8,14 +8,22 @@
 # and the supervisor ends with it. It also ends when the service has been gone for the time limit, and on SIGTERM.
 
 dir=$1
-setting() { sed -n "s/^$1=//p" "$dir/settings"; }
-urls=$(setting urls)
-slots=$(setting slots)
-engine=$(setting engine)
-interpreter=$(setting interpreter)
-mark=$(setting mark)
-limit=$(setting time_limit)
-: "${limit:=60}"
+urls=''
+slots=''
+engine=''
+interpreter=''
+mark=''
+limit=60
+while IFS= read -r line; do
+  case $line in
+    urls=*) urls=${line#*=} ;;
+    slots=*) slots=${line#*=} ;;
+    engine=*) engine=${line#*=} ;;
+    interpreter=*) interpreter=${line#*=} ;;
+    mark=*) mark=${line#*=} ;;
+    time_limit=*) limit=${line#*=} ;;
+  esac
+done <"$dir/settings"
 worker=''
 watcher=''
 pause_pid=''
