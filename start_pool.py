@@ -15,7 +15,7 @@ from coaster_pool import requirements
 
 requirements.ensure(Path(__file__).resolve().parent)
 
-from coaster_pool import command_line, jetstream, job_runner, report, screen, wanted
+from coaster_pool import command_line, jetstream, job_runner, report, wanted
 from coaster_pool.end import Ending
 from coaster_pool.failure import SOME_FAILED, Failure
 from coaster_pool.pool import Pool
@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
             if options.command:
                 return job_runner.run(options.command, job_runner.environment(pool.info, dict(os.environ)), ending)
             if options.show_stats:
+                from coaster_pool import screen  # which takes a tenth of the time that an answer to --status needs
+
                 screen.show(pool, ending)
             else:
                 announce(pool, values, options.json, progress)

@@ -45,6 +45,7 @@ def environment(collections: Path, hosts: int, user: dict[str, str], connect_lim
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_TIMEOUT": str(connect_limit),
         "ANSIBLE_FORKS": user.get("ANSIBLE_FORKS", str(max(1, min(hosts, MAX_FORKS)))),
+        "ANSIBLE_INVENTORY_ENABLED": "ansible.builtin.yaml",
         "ANSIBLE_LOCALHOST_WARNING": "False",
         "ANSIBLE_RETRY_FILES_ENABLED": "False",
         "PATH": os.pathsep.join((os.path.dirname(sys.executable), user.get("PATH", os.defpath))),

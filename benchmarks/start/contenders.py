@@ -100,17 +100,18 @@ def pool(name: str, *options: str) -> Contender:
     """``start_pool.py``: a whole life of a pool. Names: ``NAME``, and the same with ``again``, ``status``, ``add`` and ``stop``."""
 
     def contender(at: Station) -> dict[str, Cost]:
-        command = [*START_POOL, *at.pool_ports(), *options]
-        lives = {
-            "": [*command, "--detach", "--require-all", *at.targets],
-            " again": [*command, "--detach", "--require-all", *at.targets],
-            " status": [*START_POOL, "--status"],
-            " add": [*command, "--detach", "--require-all", *at.targets, at.spare.target],
-            " stop": [*START_POOL, "--stop"],
+        command = [*START_POOL, *at.pool_ports(), *options, "--detach", "--require-all"]
+        pool_json = str(at.folder / "state" / "coasters" / "default" / "pool.json")
+        lives: dict[str, tuple[list[str], int]] = {
+            "": ([*command, *at.targets], len(at.used)),
+            " again": ([*command, *at.targets], 0),
+            " status": ([*START_POOL, "--status"], 0),
+            " add": ([*command, *at.targets, at.spare.target], len(at.used) + 1),
+            " stop": ([*START_POOL, "--stop"], 0),
         }
         costs = {}
-        for what, words in lives.items():
-            costs[name + what] = at.client.run(words)
+        for what, (words, workers) in lives.items():
+            costs[name + what] = at.client.run(words, ready={"pool": pool_json, "workers": workers} if workers else None)
             _must_be_well(at, name + what, costs[name + what])
         return costs
 

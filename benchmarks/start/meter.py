@@ -24,13 +24,14 @@ from typing import Any, NamedTuple
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 PAUSE = 0.005
 """Seconds between two looks at whether a command is done."""
+ASK_PAUSE = 0.02
+"""Seconds between two questions to a service, which has to answer them beside its work."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Cost(NamedTuple):
-    """``seconds`` of wall clock until it was ready; ``cpu`` seconds of all processes of the client up to then; the exit ``status``.
-
-    ``status`` is None for a command that was ready while it still ran.
+    """``seconds`` of wall clock until it was ready; ``cpu`` seconds of all processes of the client, up to the end of the command when
+    there was one; the exit ``status``, None for a command that was still running.
     """
 
     seconds: float
@@ -55,10 +56,11 @@ class Client:
         self._process.communicate(timeout=60)
 
     def run(self, command: list[str], limit: float = 300.0, ready: dict[str, Any] | None = None, **env: str) -> Cost:
-        """Run a command until it ends or, when told, until it is ``ready``; its output goes to ``log`` in the working directory.
+        """Run a command to its end; its output goes to ``log`` in the working directory.
 
-        ``{"file": PATH}``: ready when that file is there. ``{"control": PORT, "workers": N}``: when the command has ended and the
-        coaster service with that port lists so many. Raises TimeoutError with the end of the output.
+        With ``ready`` its time is up before: ``{"file": PATH}``, when that file is there, and then the command is left alone;
+        ``{"workers": N, "control": PORT}`` or ``{"workers": N, "pool": PATH of pool.json}``, when the coaster service lists so many.
+        Raises TimeoutError with the end of the output.
         """
         if self._process.stdin is None or self._process.stdout is None:
             raise ValueError("the meter has no pipes")
@@ -128,15 +130,14 @@ def _cpu(pid: int) -> float:
     return own + waited
 
 
-def _is_ready(ready: dict[str, Any] | None, ended: bool) -> bool:
-    if ready is None or ("control" in ready and not ended):
-        return False
+def _is_ready(ready: dict[str, Any]) -> bool:
     if "file" in ready:
         return os.path.exists(ready["file"])
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{ready['control']}/wmInfo", timeout=5) as answer:
+        control = ready.get("control") or json.loads(Path(ready["pool"]).read_text())["control_url"].rsplit(":", 1)[1].strip("/")
+        with urllib.request.urlopen(f"http://127.0.0.1:{control}/wmInfo", timeout=5) as answer:
             return len(json.load(answer)["blocks"]) >= ready["workers"]
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         return False
 
 
@@ -145,17 +146,19 @@ def _run(tree: _Tree, cwd: str, command: list[str], env: dict[str, str], ready: 
     cpu, began = tree.cpu(), time.monotonic()
     with open(os.path.join(cwd, "log"), "wb") as log:
         process = subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    status = None
+    seconds = status = None
     while True:
         ended = tree.reap()
         if process.pid in ended:
             status = process.returncode = ended[process.pid]
-        if _is_ready(ready, status is not None) or (status is not None and (ready is None or status)):
-            return {"seconds": time.monotonic() - began, "cpu": tree.cpu() - cpu, "status": status}
+        if seconds is None and (_is_ready(ready) if ready else status is not None):
+            seconds = time.monotonic() - began
+        if status or (seconds is not None and (status is not None or (ready and "file" in ready))):
+            return {"seconds": seconds or time.monotonic() - began, "cpu": tree.cpu() - cpu, "status": status}
         if time.monotonic() - began > limit:
             said = Path(cwd, "log").read_text(errors="replace")[-2000:]
             return {"error": f"{command[0]} was not done after {limit:g} s; it said: {said}"}
-        time.sleep(PAUSE)
+        time.sleep(ASK_PAUSE if ready else PAUSE)
 
 
 def main(cwd: str) -> None:

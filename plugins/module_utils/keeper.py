@@ -16,6 +16,7 @@ service and itself on SIGTERM, or when the process that owns the pool is gone.
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -259,6 +260,8 @@ def main(path: str) -> int:
     if settings is None:
         sys.stderr.write("there is no keeper.json in %s\n" % path)
         return 1
+    # A tunnel takes one descriptor, and the usual limit of 1,024 is one for programs that still use select().
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     return asyncio.run(Keeper(path, settings).run())
 
 
