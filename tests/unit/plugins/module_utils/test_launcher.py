@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import signal
@@ -19,6 +20,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, statistics, swift
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import sockets
+from tests import distribution
+from tests.distribution import write_program
 
 BUILTIN: dict[str, Any] = {"engine": "builtin", "service_port": 0, "worker_port": 0, "listen": "127.0.0.1"}
 
@@ -209,6 +213,44 @@ def test_a_service_that_is_killed_comes_back() -> None:
     statistics.fetch(first["control_url"])
 
 
+def test_a_keeper_that_hangs_is_ended_by_force(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "STOP_LIMIT", 0.1)
+    os.kill(launcher.start(wanted())["keeper"]["pid"], signal.SIGSTOP)
+    assert launcher.stop("p")
+    assert processes(home) == []
+
+
+def test_a_service_that_hangs_without_its_keeper_is_ended_by_force(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "GUARD_LIMIT", 0.0)
+    known = launcher.start(wanted())
+    os.kill(known["service"]["pid"], signal.SIGSTOP)
+    os.kill(known["keeper"]["pid"], signal.SIGKILL)
+    wait(lambda: not state.alive(known["keeper"]))
+    assert launcher.stop("p")
+    wait(lambda: not state.group_alive(known["service"]["pid"]))
+
+
+def test_a_group_of_processes_that_only_has_the_services_number_is_left_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "GUARD_LIMIT", 0.0)
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as other:
+        state.make_folder(state.folder("p"))
+        state.write_json(os.path.join(state.folder("p"), "pool.json"), {"service": {"pid": other.pid, "started": "1"}})
+        assert launcher.stop("p")
+        assert other.poll() is None
+        other.kill()
+
+
+def test_a_process_that_does_not_end_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "STOP_LIMIT", 0.0)
+    nobody = 2 ** 22 + 1
+    state.make_folder(state.folder("p"))
+    state.write_json(os.path.join(state.folder("p"), "keeper.pid"), {"pid": nobody, "started": "1"})
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "alive", lambda process: True)
+        with pytest.raises(launcher.LaunchError, match=f"process {nobody} does not end: end it by hand"):
+            launcher.stop("p")
+
+
 def test_an_owner_takes_its_pool_along(home: Path) -> None:
     with subprocess.Popen(["sleep", "1000"]) as owner:
         launcher.start(wanted(owner=owner.pid))
@@ -254,6 +296,102 @@ class TestEngine:
         assert state.pools() == []
 
 
+class TestSwift:
+    """The whole way of a Swift/K service, from a launcher whose Java refuses its option."""
+
+    @pytest.fixture(autouse=True)
+    def kit(self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> distribution.Distribution:
+        made = distribution.made(tmp_path / "swift")
+        monkeypatch.setenv("PATH", made.env(dict(os.environ))["PATH"])
+        return made
+
+    def wanted(self, bin_dir: Path, **settings: object) -> launcher.Wanted:
+        return launcher.Wanted("p", bin_dir=str(bin_dir), service_port=0, worker_port=0, listen="127.0.0.1", **settings)  # type: ignore[arg-type]
+
+    def test_the_launcher_alone_does_not_start(self, kit: distribution.Distribution) -> None:
+        done = subprocess.run([kit.bin_dir / "coaster-service", "-nosec"], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stdout.endswith("Error: Could not create the Java Virtual Machine.\n")
+
+    def test_it_starts_and_nothing_is_left(self, kit: distribution.Distribution) -> None:
+        known = launcher.start(self.wanted(kit.bin_dir))
+        try:
+            assert known["engine"] == "swift"
+            assert known["url"].startswith("http://127.0.0.1:")
+            assert statistics.fetch(known["control_url"]).workers == []
+            group = known["service"]["pid"]
+            assert state.group_alive(group)
+        finally:
+            launcher.stop("p")
+        assert not state.group_alive(group)
+        assert not os.path.exists(state.folder("p"))
+
+    def test_one_that_dies(self, kit: distribution.Distribution) -> None:
+        write_program(kit.path[0] / "java", '#!/bin/sh\n[ "$1" != -version ] || exec echo \'java version "17"\'\necho one\necho "Error: two"\nexit 9\n')
+        with pytest.raises(launcher.LaunchError) as error:
+            launcher.start(self.wanted(kit.bin_dir))
+        launcher.stop("p")
+        assert str(error.value) == "the coaster service ended with status 9: Error: two"
+        assert error.value.log == ["one", "Error: two"]
+
+    def test_one_that_says_nothing(self, kit: distribution.Distribution, tmp_path: Path) -> None:
+        write_program(
+            kit.path[0] / "java",
+            f'#!/bin/sh\n[ "$1" != -version ] || exec echo \'java version "17"\'\necho $$ >{tmp_path}/pid\necho waiting\nexec sleep 1000\n',
+        )
+        with pytest.raises(launcher.LaunchError) as error:
+            launcher.start(self.wanted(kit.bin_dir, limit=1.0))
+        launcher.stop("p")
+        assert "did not answer within 1 s" in str(error.value)
+        with contextlib.suppress(FileNotFoundError):  # a busy machine may not have come so far
+            assert state.start_time(int((tmp_path / "pid").read_text())) is None
+
+    def test_a_killed_keeper_then_start_on_the_same_ports(self, kit: distribution.Distribution) -> None:
+        first = launcher.start(self.wanted(kit.bin_dir))
+        os.kill(first["keeper"]["pid"], signal.SIGKILL)
+        wait(lambda: launcher.running("p") is None)
+        ports = {f"{name}_port": port for name, port in first["ports"].items() if name != "control"}
+        again = launcher.start(launcher.Wanted("p", bin_dir=str(kit.bin_dir), listen="127.0.0.1", **ports))
+        assert (again["url"], again["worker_url"]) == (first["url"], first["worker_url"])
+
+    def test_a_busy_port(self, kit: distribution.Distribution, busy: int) -> None:
+        with pytest.raises(launcher.LaunchError, match=f"port {busy} is taken by "):
+            launcher.start(launcher.Wanted("p", bin_dir=str(kit.bin_dir), service_port=0, worker_port=busy, listen="127.0.0.1"))
+
+    def test_an_answer_that_is_not_waited_for(self, kit: distribution.Distribution) -> None:
+        write_program(kit.path[0] / "java", '#!/bin/sh\n[ "$1" != -version ] || exec echo \'java version "17"\'\nexec sleep 1000\n')
+        launcher.start(self.wanted(kit.bin_dir), wait=False)
+        with pytest.raises(launcher.LaunchError, match="the coaster service of pool 'p' did not answer within 0 s"):
+            launcher.answer("p", 0)
+
+    def test_no_java(self, kit: distribution.Distribution, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("JAVA_HOME", raising=False)
+        for check in (True, False):
+            with pytest.raises(launcher.LaunchError, match="there is no Java on this machine"):
+                launcher.start(self.wanted(kit.bin_dir), check=check)
+        assert state.pools() == []
+
+    def test_a_check_tells_the_directory_of_the_worker(self, kit: distribution.Distribution) -> None:
+        assert launcher.start(self.wanted(kit.bin_dir), check=True) == {
+            "name": "p", "engine": "swift", "bin_dir": str(kit.bin_dir), "changed": True,
+        }
+        assert state.pools() == []
+
+    def test_the_announced_address(self, kit: distribution.Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
+        def announced(**settings: object) -> str:
+            return launcher.announced_address(self.wanted(kit.bin_dir, **settings))
+
+        assert announced() == "127.0.0.1"
+        assert announced(address="192.0.2.7") == "192.0.2.7"
+        assert announced(address="no.such.host.invalid") == "no.such.host.invalid"
+        for useless in ("127.0.1.1", "0.0.0.0"):
+            assert announced(address=useless) not in ("127.0.1.1", "0.0.0.0")
+        monkeypatch.setattr(launcher, "worker_addresses", lambda reach: ["127.0.0.1", "10.64.0.1"] if reach else ["127.0.0.1"])
+        assert announced(reach=["10.64.0.2"]) == "10.64.0.1"
+        assert announced(reach=["10.64.0.2"], address="192.0.2.7") == "192.0.2.7"
+
+
 class TestAddresses:
     def test_loopback_alone(self) -> None:
         assert launcher.worker_addresses([]) == ["127.0.0.1"]
@@ -265,6 +403,13 @@ class TestAddresses:
     @pytest.mark.parametrize("reach", ["no.such.host.invalid", "", "1.2.3/99", "a b", "x" * 300, "é"])
     def test_what_leads_nowhere(self, reach: str) -> None:
         assert launcher.worker_addresses([reach]) == ["127.0.0.1"]
+
+    def test_the_address_that_leads_to_a_host(self) -> None:
+        mine = sockets.outward_address()
+        assert launcher.worker_addresses([mine or "127.0.0.1"] * 2) == (["127.0.0.1", mine] if mine else ["127.0.0.1"])
+
+    def test_a_service_that_is_not_told_where_to_listen(self) -> None:
+        assert launcher.start(wanted(listen=None))["url"].startswith("http://")
 
     def test_announced(self) -> None:
         assert launcher.announced_address(wanted(listen="127.0.0.1")) == "127.0.0.1"

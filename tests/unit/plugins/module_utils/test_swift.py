@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import stat
@@ -13,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, statistics, swift
-from tests import distribution
+from ansible_collections.coasters.pool.plugins.module_utils import swift
 from tests.distribution import write_program
 
 JAVA = """\
@@ -233,82 +231,3 @@ def test_what_is_open() -> None:
     assert "its ports on this machine can run commands" in swift.open_ports({"service": 0})
     for help_ in ("tunnels", "firewall", "built-in engine"):
         assert help_ in swift.open_ports({})
-
-
-class TestService:
-    """The whole way of a service, from a launcher whose Java refuses its option."""
-
-    @pytest.fixture(autouse=True)
-    def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> distribution.Distribution:
-        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-        made = distribution.made(tmp_path / "swift")
-        monkeypatch.setenv("PATH", made.env(dict(os.environ))["PATH"])
-        return made
-
-    def wanted(self, bin_dir: Path, **settings: object) -> launcher.Wanted:
-        return launcher.Wanted("p", bin_dir=str(bin_dir), service_port=0, worker_port=0, listen="127.0.0.1", **settings)  # type: ignore[arg-type]
-
-    def test_the_launcher_alone_does_not_start(self, home: distribution.Distribution) -> None:
-        done = subprocess.run([home.bin_dir / "coaster-service", "-nosec"], capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert done.stdout.endswith("Error: Could not create the Java Virtual Machine.\n")
-
-    def test_it_starts_and_nothing_is_left(self, home: distribution.Distribution) -> None:
-        known = launcher.start(self.wanted(home.bin_dir))
-        try:
-            assert known["engine"] == "swift"
-            assert known["url"].startswith("http://127.0.0.1:")
-            assert statistics.fetch(known["control_url"]).workers == []
-            group = known["service"]["pid"]
-            assert state.group_alive(group)
-        finally:
-            launcher.stop("p")
-        assert not state.group_alive(group)
-        assert not os.path.exists(state.folder("p"))
-
-    def test_one_that_dies(self, home: distribution.Distribution) -> None:
-        write_program(home.path[0] / "java", '#!/bin/sh\n[ "$1" != -version ] || exec echo \'java version "17"\'\necho one\necho "Error: two"\nexit 9\n')
-        with pytest.raises(launcher.LaunchError) as error:
-            launcher.start(self.wanted(home.bin_dir))
-        launcher.stop("p")
-        assert str(error.value) == "the coaster service ended with status 9: Error: two"
-        assert error.value.log == ["one", "Error: two"]
-
-    def test_one_that_says_nothing(self, home: distribution.Distribution, tmp_path: Path) -> None:
-        write_program(
-            home.path[0] / "java",
-            f'#!/bin/sh\n[ "$1" != -version ] || exec echo \'java version "17"\'\necho $$ >{tmp_path}/pid\necho waiting\nexec sleep 1000\n',
-        )
-        with pytest.raises(launcher.LaunchError) as error:
-            launcher.start(self.wanted(home.bin_dir, limit=1.0))
-        launcher.stop("p")
-        assert "did not answer within 1 s" in str(error.value)
-        with contextlib.suppress(FileNotFoundError):  # a busy machine may not have come so far
-            assert state.start_time(int((tmp_path / "pid").read_text())) is None
-
-    def test_no_java(self, home: distribution.Distribution, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.delenv("JAVA_HOME", raising=False)
-        for check in (True, False):
-            with pytest.raises(launcher.LaunchError, match="there is no Java on this machine"):
-                launcher.start(self.wanted(home.bin_dir), check=check)
-        assert state.pools() == []
-
-    def test_a_check_tells_the_directory_of_the_worker(self, home: distribution.Distribution) -> None:
-        assert launcher.start(self.wanted(home.bin_dir), check=True) == {
-            "name": "p", "engine": "swift", "bin_dir": str(home.bin_dir), "changed": True,
-        }
-        assert state.pools() == []
-
-    def test_the_announced_address(self, home: distribution.Distribution, monkeypatch: pytest.MonkeyPatch) -> None:
-        def announced(**settings: object) -> str:
-            return launcher.announced_address(self.wanted(home.bin_dir, **settings))
-
-        assert announced() == "127.0.0.1"
-        assert announced(address="192.0.2.7") == "192.0.2.7"
-        assert announced(address="no.such.host.invalid") == "no.such.host.invalid"
-        for useless in ("127.0.1.1", "0.0.0.0"):
-            assert announced(address=useless) not in ("127.0.1.1", "0.0.0.0")
-        monkeypatch.setattr(launcher, "worker_addresses", lambda reach: ["127.0.0.1", "10.64.0.1"] if reach else ["127.0.0.1"])
-        assert announced(reach=["10.64.0.2"]) == "10.64.0.1"
-        assert announced(reach=["10.64.0.2"], address="192.0.2.7") == "192.0.2.7"
