@@ -16,7 +16,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 # ---- set-up ----
 
@@ -79,6 +79,14 @@ unit: setup system ## Run the tests
 .PHONY: fuzz
 fuzz: setup ## Send anything at all to the engine for ten minutes
 	.ci/fuzz
+
+.PHONY: faults
+faults: setup system ## Inject the most usual faults into pools on test hosts
+	$(BIN)/python -m tests.faults --short
+
+.PHONY: test-faults
+test-faults: setup system ## Inject every fault, and write the tables of docs/faults.md and the README
+	$(BIN)/python -m tests.faults --markdown docs/faults.md --summary README.md
 
 .PHONY: build
 build: setup ## Build the collection's tarball and the wheel, in dist

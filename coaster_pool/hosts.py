@@ -32,6 +32,7 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
 _MAX_NAME = 253
 _BRACKETS = re.compile(r"\[([^][]*)\]")
+_LAST_NUMBER = re.compile(r"(.*?)([0-9]{1,9})([^0-9]*)\Z")
 _NUMBERS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?\Z")
 _SSH_PORT = 22
 _GROUPS = ("all", "ungrouped")
@@ -122,9 +123,27 @@ def from_file(path: str) -> list[str]:
     return words
 
 
-def inventory(hosts: Iterable[Host], variables: dict[str, Any]) -> dict[str, Any]:
-    """Ansible's inventory of the hosts, with variables for all."""
-    return {"all": {"hosts": {host.name: host.variables() for host in hosts}, "vars": variables}}
+def folded(names: Iterable[str]) -> str:
+    """The names in a line, those that differ only in their last number as one with brackets: ``node[01-03,07], h1``."""
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        match = _LAST_NUMBER.match(name) if _NAME.match(name) else None
+        numbers = groups.setdefault(f"{match[1]}[]{match[3]}" if match else name, [])
+        if match:
+            numbers.append((int(match[2]), match[2]))
+    return ", ".join(pattern.replace("[]", _ranges(sorted(numbers))) for pattern, numbers in groups.items())
+
+
+def _ranges(numbers: list[tuple[int, str]]) -> str:
+    """``[01-03,07]`` for numbers and how they are written; a number alone as it is."""
+    runs: list[list[str]] = []
+    for number, text in numbers:
+        if runs and int(runs[-1][-1]) + 1 == number and text == str(number).zfill(len(runs[-1][0])):
+            runs[-1].append(text)
+        else:
+            runs.append([text])
+    parts = [run[0] if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"[{','.join(parts)}]" if len(numbers) > 1 else "".join(parts)
 
 
 def _expand(word: str, limit: int) -> list[Host]:

@@ -16,6 +16,7 @@ from typing import Any
 from . import collection, members, playbook
 from .end import Ending
 from .failure import NO_SERVICE, NO_WORKERS, USAGE, Failure
+from .hosts import folded
 from .progress import Progress
 
 SERVICE = "coasters.pool.coaster_service"
@@ -48,13 +49,15 @@ class Pool:
         self.info: dict[str, Any] = {}
         self.workers: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, str] = {}
+        self._awaited: set[str] = set()
         self.kept = False
         self._service_error: Failure | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="coasters-")
         self.collections = collection.importable(Path(self._scratch.name))
         from ansible_collections.coasters.pool.plugins.module_utils import launcher, pool_info, state, statistics
+        from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
 
-        self._launcher, self._pool_info, self._state, self._statistics = launcher, pool_info, state, statistics
+        self._bundle, self._launcher, self._pool_info, self._state, self._statistics = bundle, launcher, pool_info, state, statistics
         try:
             state.check_name(self.name)
         except state.StateError as error:
@@ -105,7 +108,7 @@ class Pool:
         wanted = {name: variables for name, variables in hosts.items() if name not in there or self.options.restart}
         if running:
             self.info = running
-            self._say_differences(hosts, there)
+            self._say_differences(running, hosts, there)
         else:
             try:
                 self._state.make_folder(self._state.folder(self.name))
@@ -114,7 +117,10 @@ class Pool:
             self.kept = True
         members.save(self.name, {**members.load(self.name), **hosts})
         if wanted:
+            self._awaited = set(wanted)
+            self.progress.doing(f"connecting to {folded(sorted(wanted))}")
             self._run("start_pool", wanted, self._heard_at_start, self.ending, self._known(running))
+            self.progress.doing("")
             self._check_start(wanted)
         elif running:
             self.progress.say(f"pool {self.name!r} runs already with a worker on every host: nothing to do")
@@ -144,7 +150,7 @@ class Pool:
     def stop(self, keep_logs: bool = False) -> None:
         """End the workers and the service, and remove what was put on the hosts; safe at any moment."""
         hosts = members.load(self.name)
-        if not hosts and self._launcher.running(self.name) is None:
+        if not hosts and self._launcher.running(self.name) is None and not self._launcher.stop(self.name, keep_logs, check=True):
             self.progress.say(f"there is no pool named {self.name!r}: nothing to stop")
             return
         self.progress.say("stopping the pool")
@@ -172,6 +178,7 @@ class Pool:
     def logs(self, names: list[str]) -> None:
         """Print the end of the hosts' logs. Raises Failure when one of them is no host of the pool."""
         self._run("pool_logs", self._members(names), self._heard_log, None)
+        self._say_failed()
 
     def check_start(self, hosts: dict[str, dict[str, Any]]) -> None:
         """Say what start() would do; hosts are contacted and nothing is changed."""
@@ -182,6 +189,7 @@ class Pool:
         missing = {name: hosts[name] for name in hosts if name not in there}
         if missing:
             self._run("start_pool", missing, self._heard_at_check, self.ending, self._known(running), check=True)
+            self._say_failed()
 
     def _known(self, running: dict[str, Any] | None) -> dict[str, Any]:
         """What is known of the service before it is started, so that Ansible need not look it up for every host."""
@@ -214,6 +222,7 @@ class Pool:
             if name not in self.failed:
                 urls = " or ".join(self.workers.get(name, {}).get("urls", ()))
                 self._fail(name, f"its worker did not register with the coaster service: check that the host can reach {urls}")
+        self._say_failed()
         needed = len(wanted) if self.options.require_all else self.options.min_workers
         there = len(self.info.get("workers") or ())
         if there == 0:
@@ -221,7 +230,13 @@ class Pool:
         if there < needed or (self.options.require_all and self.failed):
             raise Failure(NO_WORKERS, f"only {there} of the {needed} workers that are needed could be started")
 
-    def _say_differences(self, hosts: dict[str, dict[str, Any]], there: dict[str, dict[str, Any]]) -> None:
+    def _say_differences(self, running: dict[str, Any], hosts: dict[str, dict[str, Any]], there: dict[str, dict[str, Any]]) -> None:
+        """What is not as this command would start it, and what changes it; a pool that runs is left as it is unless asked."""
+        engine = "swift" if self.options.swift_bin_dir else running["engine"]
+        if running["engine"] != engine:
+            self.progress.say(f"the pool runs the {running['engine']} engine: stop it, then start it with the other")
+        elif engine == "builtin" and not self._bundle.is_current(running["bin_dir"]):
+            self.progress.say("the pool runs another version of the engine: --restart renews its workers, a stop and a new start all of it")
         for name, variables in hosts.items():
             slots = variables.get("swift_worker_slots")
             if name in there and slots and slots != there[name]["slots"] and not self.options.restart:
@@ -257,11 +272,14 @@ class Pool:
         if outcome.action == WORKER:
             if outcome.kind == "ok":
                 self.workers[outcome.host] = result
-                self.progress.host(outcome.host, f"worker started, {result['slots']} slots")
+                self.progress.host(outcome.host, f"{'worker started' if result['changed'] else 'has its worker'}, {result['slots']} slots")
                 if "fallback" in result:
                     self.progress.host(outcome.host, result["fallback"])
             elif result.get("cause") != "service":
                 self._fail(outcome.host, str(result.get("msg", "failed")))
+            self._awaited.discard(outcome.host)
+            rest = f"{len(self._awaited)} hosts: {folded(sorted(self._awaited))}" if self._awaited else "the workers to register"
+            self.progress.doing(f"waiting for {rest}")
         elif outcome.action in (SERVICE, READY):
             self.info.update(result)
             if "open_ports" in result:
@@ -288,10 +306,15 @@ class Pool:
 
     def _heard_at_stop(self, outcome: playbook.Outcome) -> None:
         if outcome.kind != "ok" and outcome.host not in self.failed:
-            self.progress.trouble(outcome.host, f"not stopped: {outcome.result.get('msg', 'failed')}")
+            reason = outcome.result.get("msg", "failed")
+            self.progress.trouble(outcome.host, f"not stopped: {reason}; its worker ends by itself, and ~/.coasters/{self.name} stays there")
 
     def _fail(self, host: str, reason: str) -> None:
         from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 
         self.failed[host] = printable(reason)
-        self.progress.trouble(host, f"failed: {self.failed[host]}")
+
+    def _say_failed(self) -> None:
+        """A line for each reason, with all the hosts that failed for it."""
+        for reason in dict.fromkeys(self.failed.values()):
+            self.progress.trouble(folded(sorted(name for name in self.failed if self.failed[name] == reason)), f"failed: {reason}")

@@ -5,17 +5,30 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TextIO
 
 from .failure import Failure
 
+ERASE = "\r\x1b[K"
+"""Takes a line off a terminal."""
+
 
 class Progress:
-    """Writes plain lines to a stream; when ``quiet`` only errors."""
+    """Writes plain lines to a stream; when ``quiet`` only errors. On a terminal a last line says what is under way."""
 
     def __init__(self, stream: TextIO, quiet: bool = False) -> None:
         self.stream = stream
         self.quiet = quiet
+        self._erase = ""
+
+    def doing(self, text: str) -> None:
+        """What is under way, on a terminal, until the next line takes its place; nothing when the text is empty."""
+        if self.stream.isatty() and not self.quiet:
+            with contextlib.suppress(OSError):
+                width = os.get_terminal_size(self.stream.fileno()).columns - 1
+                print(self._erase + text[:max(width, 0)], end="", file=self.stream, flush=True)
+                self._erase = ERASE if text else ""
 
     def say(self, text: str) -> None:
         """A line. Nobody may be there any more to read it; the pool is ended all the same."""
@@ -38,4 +51,5 @@ class Progress:
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            print(text, file=self.stream, flush=True)
+            print(self._erase + text, file=self.stream, flush=True)
+            self._erase = ""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coaster_pool.hosts import parse
 from tests.testhosts import Host
 from tests.testhosts.host import Unsupported
 
@@ -336,7 +337,7 @@ def clients_killed(scene: Scene) -> None:
     killed = set(map(str, load.kill(6)))
 
     def runs() -> bool:
-        return any(killed & set(process.args.split()[-3:]) for host in scene.hosts for process in scene.theirs(host) if "/bin/sh -c" in process.args)
+        return any(process.args.split()[-3] in killed for host in scene.hosts for process in scene.theirs(host) if "/bin/sh -c" in process.args)
 
     scene.until(lambda: not runs(), "the jobs of dead clients end", 20)
     scene.await_whole()
@@ -349,8 +350,9 @@ def clients_killed(scene: Scene) -> None:
 
 def must_name(scene: Scene, host: Host, *words: str) -> None:
     """The start has said that the host failed, and why."""
-    lines = [line for line in scene.said().splitlines() if host.address in line and "failed" in line]
-    if not lines or not all(word in lines[0] for word in words):
+    lines = [line.partition(": failed: ") for line in scene.said().splitlines()]
+    reasons = [reason for names, dummy, reason in lines if reason and host.address in {named.name for named in parse(names.split(", "))}]
+    if len(reasons) != 1 or not all(word in reasons[0] for word in words):
         scene.problem(f"{host.name} should be named with {words}: {scene.said()}")
 
 

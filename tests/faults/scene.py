@@ -33,7 +33,7 @@ JOBS_LIMIT = 180.0
 WHOLE_LIMIT = 150.0
 GONE_LIMIT = 65.0
 """Seconds after the end of a pool in which its last process must have ended."""
-BYSTANDERS = "(setsid sleep 86400; :) </dev/null >/dev/null 2>&1 & (setsid tail -F ~/.coasters/default/logs/worker.log; :) </dev/null >/dev/null 2>&1 &"
+BYSTANDERS = ("sleep 86400", "tail -F .coasters/default/logs/worker.log")
 """The host's user runs these; they have nothing to do with the pool."""
 
 
@@ -89,12 +89,15 @@ class Scene:
 
     def said(self) -> str:
         """Standard output and error of the last start_pool.py."""
-        return (self.place / f"said.{self._starts}").read_text(errors="replace")
+        return self._output().read_text(errors="replace")
+
+    def _output(self) -> Path:
+        return self.place / f"said.{self._starts}"
 
     def begin(self, *more: str, hosts: Iterable[Host] | None = None) -> subprocess.Popen[bytes]:
         """Run the start command in the background."""
         self._starts += 1
-        with (self.place / f"said.{self._starts}").open("wb") as output:
+        with self._output().open("wb") as output:
             self.pool = subprocess.Popen(
                 [*self.command(hosts), *more], env=self.environment, cwd=self.place, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True,
@@ -114,14 +117,15 @@ class Scene:
 
     def again(self) -> str:
         """The same command once more beside the pool that runs; what it said. Raises Problem when it fails."""
-        done = subprocess.run(
-            self.command(), env=self.environment, cwd=self.place, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=START_LIMIT,
-        )
-        said = done.stdout.decode(errors="replace")
+        self._starts += 1
+        with self._output().open("wb") as output:
+            done = subprocess.run(
+                self.command(), env=self.environment, cwd=self.place, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                timeout=START_LIMIT,
+            )
         if done.returncode:
-            raise Problem(f"the same command ended with status {done.returncode}: {said}")
-        return said
+            raise Problem(f"the same command ended with status {done.returncode}: {self.said()}")
+        return self.said()
 
     @property
     def known(self) -> dict[str, Any]:
@@ -202,11 +206,13 @@ class Scene:
 
     def expect_bystanders(self, host: Host) -> None:
         """Start processes on the host that must survive all that the pool does."""
-        before = {process.pid for process in host.processes()}
-        host.run(f"mkdir -p .coasters/default/logs; {BYSTANDERS}")
-        self.until(lambda: len(host.processes()) >= len(before) + 2, "bystanders run", 20)
-        time.sleep(0.05)
-        self._witnesses[host.name] = [identity(process.pid) for process in host.processes() if process.pid not in before]
+        host.run("mkdir -p .coasters/default/logs; " + " ".join(f"setsid {words} </dev/null >/dev/null 2>&1 &" for words in BYSTANDERS))
+
+        def run() -> list[Process]:
+            return [process for process in host.processes() if process.args in BYSTANDERS]
+
+        self.until(lambda: len(run()) == len(BYSTANDERS), "bystanders run", 20)
+        self._witnesses[host.name] = [identity(process.pid) for process in run()]
 
     def theirs(self, host: Host) -> list[Process]:
         """The processes on a host that came with the pool."""

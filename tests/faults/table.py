@@ -1,14 +1,16 @@
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table of what became of the jobs under each fault, as text and as Markdown. Pure."""
+"""The table of what became of the jobs under each fault, as text and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .load import Outcome
 
+MARKS = "<!-- table of faults: made by `make test-faults` -->\n", "<!-- end of the table -->\n"
 HEADER = ("fault", "jobs", "completed", "failed with reason", "lost", "unreported", "run twice", "seconds to whole")
 
 
@@ -48,11 +50,28 @@ def text(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table, and a list of what else was seen."""
-    lines = [_line(HEADER), _line(("---", *("--:" for _ in HEADER[1:]))), *(_line(row.cells()) for row in rows)]
-    notes = [f"- **{row.fault}**: {row.note or 'not run: ' + row.skipped}" for row in rows if row.note or row.skipped]
-    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
+def fill(page: Path, rows: Sequence[Row], names: Sequence[str], notes: bool = True) -> None:
+    """Put the rows, and with ``notes`` what else was seen, between the MARKS of a Markdown page. Lines of other faults there stay.
+
+    ``names``: the faults in their order. Raises ValueError when the page has no such marks.
+    """
+    before, rest = page.read_text().split(MARKS[0])
+    old, after = rest.split(MARKS[1])
+    table, seen = _kept(old, "| ", " | "), _kept(old, "- **", "**: ")
+    for row in rows:
+        table[row.fault] = _line(row.cells())
+        seen[row.fault] = f"- **{row.fault}**: {row.note or 'not run: ' + row.skipped}" if row.note or row.skipped else ""
+    head = [_line(HEADER), _line(("---", *("--:" for _ in HEADER[1:])))]
+    parts = [head + [table[name] for name in names if name in table]]
+    if notes:
+        parts.append([seen[name] for name in names if seen.get(name)])
+    content = "\n\n".join("\n".join(part) for part in parts)
+    page.write_text(f"{before}{MARKS[0]}\n{content}\n\n{MARKS[1]}{after}")
+
+
+def _kept(text: str, start: str, end: str) -> dict[str, str]:
+    """The lines that begin so, by the name of the fault that follows."""
+    return {line[len(start):].partition(end)[0]: line for line in text.splitlines() if line.startswith(start)}
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -68,6 +68,18 @@ def programs(directory: str, python: str) -> None:
         _write(os.path.join(directory, name), _program(python, module), 0o755)
 
 
+def is_current(directory: str) -> bool:
+    """Whether the programs that programs() wrote into the directory are those of this package. Raises OSError."""
+    for name in _modules():
+        path = os.path.join(directory, "coaster", name + ".py")
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            if file.read() != source(name):
+                return False
+    return True
+
+
 def source(name: str) -> bytes:
     """The source of a module of this package."""
     content = pkgutil.get_data(__name__.rpartition(".")[0], name + ".py")

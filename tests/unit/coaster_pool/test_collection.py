@@ -61,3 +61,18 @@ def test_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = collection.importable(tmp_path)
     assert (root / "ansible_collections" / "coasters" / "pool" / "galaxy.yml").is_file()
     assert sys.path == [str(root)]
+
+
+@pytest.mark.parametrize("inside", ["", "ansible_collections/coasters/pool"])
+def test_the_three_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
+    """As above, in this process."""
+    here = tmp_path / "here"
+    (here / "ansible_collections" / "coasters" / "pool" / "playbooks").mkdir(parents=True)
+    monkeypatch.setattr(collection, "_HERE", here / inside)
+    assert collection.root(tmp_path / "scratch") == here
+    monkeypatch.setattr(collection, "_HERE", tmp_path / "checkout")
+    monkeypatch.setattr(sys, "path", [])
+    for dummy in range(2):
+        assert collection.importable(tmp_path / "scratch") == tmp_path / "scratch" / "collections"
+    assert sys.path == [str(tmp_path / "scratch" / "collections")]
+    assert (tmp_path / "scratch" / "collections" / "ansible_collections" / "coasters" / "pool").readlink() == tmp_path / "checkout"

@@ -87,3 +87,50 @@ def test_a_value_is_data(capsys: pytest.CaptureFixture[str], option: str, value:
 @pytest.mark.parametrize("value", ["everywhere", "10.0.0.1/8", "{{ x }}", ""])
 def test_no_network(capsys: pytest.CaptureFixture[str], value: str) -> None:
     assert f"{value!r} is not a network: write it as 10.0.0.0/8" in refuse(capsys, f"--trust={value}", "node01")
+
+
+def test_a_command_after_two_dashes() -> None:
+    options = command_line.parse(["node01", "--", "make", "--", "-q"])
+    assert (options.fqdns, options.command, options.quiet) == (["node01"], ["make", "--", "-q"], False)
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "name a command after --" in refuse(capsys, "node01", "--")
+
+
+@pytest.mark.parametrize("option", ["--detach", "--status", "--stop", "--remove", "--logs", "--show-stats"])
+def test_a_command_goes_with_a_pool_of_its_own(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert "a command after -- goes with none of" in refuse(capsys, option, "node01", "--", "true")
+
+
+@pytest.mark.parametrize(
+    ("words", "fqdns", "config"),
+    [
+        (["--jetstream-config", "node01"], ["node01"], "/home/u/.config/jetstream/config.yaml"),
+        (["node01", "--jetstream-config"], ["node01"], "/home/u/.config/jetstream/config.yaml"),
+        (["--jetstream-config", "my.yaml", "node01"], ["node01"], "my.yaml"),
+        (["--jetstream-config", "./mine", "node01"], ["node01"], "./mine"),
+        (["node01"], ["node01"], None),
+    ],
+)
+def test_the_file_for_jetstream(monkeypatch: pytest.MonkeyPatch, words: list[str], fqdns: list[str], config: str | None) -> None:
+    monkeypatch.setenv("HOME", "/home/u")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    options = command_line.parse(words)
+    assert (options.fqdns, options.jetstream_config) == (fqdns, config)
+
+
+@pytest.mark.parametrize("word", ["0", "-1", "1000000", "many"])
+def test_no_number_of_workers(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    assert f"{word} is not a number of workers: give 1 or more" in refuse(capsys, f"--min-workers={word}", "node01")
+
+
+@pytest.mark.parametrize("option", ["--connect-limit", "--drain-limit"])
+@pytest.mark.parametrize("word", ["0", "-1", "soon"])
+def test_no_number_of_seconds(capsys: pytest.CaptureFixture[str], option: str, word: str) -> None:
+    assert f"{word} is not a number of seconds: give 1 or more" in refuse(capsys, f"{option}={word}", "node01")
+
+
+def test_numbers_as_they_are_meant() -> None:
+    options = command_line.parse(["node01", "--min-workers", "3", "--connect-limit", "20", "--drain-limit", "5", "--trust", "10.0.0.0/8"])
+    assert (options.min_workers, options.connect_limit, options.drain_limit, options.trust) == (3, 20, 5, ["10.0.0.0/8"])

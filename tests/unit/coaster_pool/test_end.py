@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -54,3 +55,25 @@ def test_the_handlers_from_before_come_back() -> None:
         assert [signal.getsignal(number) for number in SIGNALS] != before
         raise RuntimeError
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_how_long_ago_the_signal_came() -> None:
+    with Ending() as ending:
+        assert ending.seconds() == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        first = ending.seconds()
+        assert 0 <= first <= ending.seconds()
+
+
+def test_more_signals_than_anybody_reads() -> None:
+    """The pipe that wakes the waiting program is full then, and the handler goes on."""
+    with Ending() as ending:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(ending._writing, b"!" * 4096)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(ending._writing, b"!")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ending.wait(0)
+    assert ending.status == 128 + signal.SIGTERM

@@ -326,13 +326,18 @@ def test_a_folder_is_no_file_of_hosts(tmp_path: Path) -> None:
         hosts.from_file(str(tmp_path))
 
 
+def inventory(wanted: list[Host], variables: dict[str, str]) -> str:
+    """As the playbooks get it."""
+    return json.dumps({"all": {"hosts": {host.name: host.variables() for host in wanted}, "vars": variables}})
+
+
 def test_ansible_reads_the_inventory_as_it_is_meant(tmp_path: Path) -> None:
     words = [
         "node01", "user@1.0.0.1", "u@2001:db8::1", "localhost*2", "node01:2222", "v@[2001:db8::2]:2222", "u@[::1]:2222", "42", "beef:22", "n[1-2]*8",
         "w@127.0.0.1:23",
     ]
     wanted = hosts.parse(words)
-    (tmp_path / "hosts.json").write_text(json.dumps(hosts.inventory(wanted, {"common": "x"})))
+    (tmp_path / "hosts.json").write_text(inventory(wanted, {"common": "x"}))
     shown = subprocess.run(
         [sys.executable, "-m", "ansible", "inventory", "-i", str(tmp_path / "hosts.json"), "--list"],
         capture_output=True, text=True, check=True, timeout=120,
@@ -345,9 +350,32 @@ def test_ansible_reads_the_inventory_as_it_is_meant(tmp_path: Path) -> None:
 
 def test_ssh_to_this_machine_is_not_the_client(tmp_path: Path) -> None:
     """Ansible runs what is meant for localhost on the client, and not on a host of the pool that looks like it."""
-    (tmp_path / "hosts.json").write_text(json.dumps(hosts.inventory(hosts.parse(["nobody@127.0.0.1", "nobody@localhost:9"]), {})))
+    (tmp_path / "hosts.json").write_text(inventory(hosts.parse(["nobody@127.0.0.1", "nobody@localhost:9"]), {}))
     shown = subprocess.run(
         [sys.executable, "-m", "ansible", "adhoc", "-i", str(tmp_path / "hosts.json"), "localhost", "-m", "debug", "-a", "var=ansible_connection"],
         capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "ANSIBLE_LOCALHOST_WARNING": "False"},
     )
     assert '"ansible_connection": "local"' in shown.stdout
+
+
+class TestFolded:
+    @pytest.mark.parametrize(
+        ("names", "line"),
+        [
+            ([], ""),
+            (["h1"], "h1"),
+            (["node01", "node02", "node03", "node07", "h1"], "node[01-03,07], h1"),
+            (["10.0.0.10", "10.0.0.9", "10.0.1.1"], "10.0.0.[9-10], 10.0.1.1"),
+            (["n08", "n09", "n10", "n11"], "n[08-11]"),
+            (["n9", "n10", "n010"], "n[9,010,10]"),
+            (["a1b2", "a1b3", "a2b3"], "a1b[2-3], a2b3"),
+            (["n1.example.org", "n2.example.org"], "n[1-2].example.org"),
+            (["a+22", "a+23", "user@localhost", "::1", "::2"], "a+22, a+23, user@localhost, ::1, ::2"),
+        ],
+    )
+    def test_lines(self, names: list[str], line: str) -> None:
+        assert hosts.folded(names) == line
+
+    @given(st.sets(st.from_regex(r"(n|h0|10[.]0[.])[0-9]{1,3}", fullmatch=True), max_size=40))
+    def test_it_is_read_as_it_was_meant(self, names: set[str]) -> None:
+        assert {host.name for host in hosts.parse(hosts.folded(sorted(names)).replace("], ", "] ").replace(", ", " ").split())} == names

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import coaster_pool
@@ -39,3 +40,52 @@ def test_a_reader_that_is_gone_does_not_keep_the_pool_from_ending() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=writing, text=True, check=False)
     os.close(writing)
     assert (done.stdout, done.returncode) == ("goes on\n", 0)
+
+
+def test_quiet_says_only_what_is_wrong() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, quiet=True)
+    progress.say("stopping the pool")
+    progress.host("node01", "worker started, 4 slots")
+    progress.doing("connecting to node02")
+    progress.trouble("node02", "failed: its name does not resolve")
+    assert stream.getvalue() == "node02: failed: its name does not resolve\n"
+
+
+class TestTerminal:
+    @staticmethod
+    def shown(quiet: bool = False) -> str:
+        """What a terminal of 30 columns gets."""
+        screen, end = os.openpty()
+        termios.tcsetwinsize(end, (24, 30))
+        with open(end, "w") as terminal:
+            progress = Progress(terminal, quiet)
+            progress.doing("connecting to node[01-02]")
+            progress.host("node01", "worker started, 4 slots")
+            progress.doing("waiting for a host with a name that is long")
+            progress.doing("waiting for the workers")
+            progress.doing("")
+            progress.doing("")
+            progress.trouble("node02", "failed: why")
+            shown = os.read(screen, 4096).decode()
+        os.close(screen)
+        return shown
+
+    def test_the_last_line_says_what_is_under_way(self) -> None:
+        assert self.shown() == (
+            "connecting to node[01-02]"
+            "\r\x1b[Knode01: worker started, 4 slots\r\n"
+            "waiting for a host with a nam"
+            "\r\x1b[Kwaiting for the workers"
+            "\r\x1b[K"
+            "node02: failed: why\r\n"
+        )
+
+    def test_nothing_of_it_when_quiet(self) -> None:
+        assert self.shown(quiet=True) == "node02: failed: why\r\n"
+
+    def test_a_terminal_that_was_closed(self) -> None:
+        screen, end = os.openpty()
+        with open(end, "w") as terminal:
+            os.close(screen)
+            Progress(terminal).doing("connecting to node01")

@@ -208,3 +208,12 @@ def test_the_programs_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     check_programs(CHECKOUT / "bin")
     if shutil.which("perl"):
         serve("perl", str(CHECKOUT / "bin" / "worker.pl"))
+
+
+def test_programs_of_another_version(programs: Path) -> None:
+    assert bundle.is_current(str(programs))
+    path = programs / "coaster" / "frames.py"
+    path.write_bytes(path.read_bytes() + b"#\n")
+    assert not bundle.is_current(str(programs))
+    path.unlink()
+    assert not bundle.is_current(str(programs))
