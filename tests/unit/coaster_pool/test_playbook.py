@@ -5,12 +5,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from coaster_pool import playbook
+from coaster_pool import hosts, playbook
+from coaster_pool.end import Ending
+from tests.conftest import collections_root
 
 COLLECTIONS = Path("/collections")
 
@@ -63,3 +68,50 @@ class TestConfig:
         (tmp_path / "ansible.cfg").touch()
         tmp_path.chmod(0o1777)
         assert "ANSIBLE_CONFIG" not in playbook.environment(COLLECTIONS, 1, {})
+
+
+class TestRun:
+    """Real playbooks of the collection, with ansible-runner."""
+
+    @pytest.fixture
+    def private(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        (tmp_path / "private").mkdir()
+        return str(tmp_path / "private")
+
+    def test_what_each_task_did_is_heard(self, private: str) -> None:
+        heard: list[playbook.Outcome] = []
+        inventory = {"all": {"hosts": {"localhost": hosts.local_variables()}}}
+        status = playbook.run("pool_status", inventory, {}, collections_root(), None, heard.append, private, check=True)
+        assert status == 2
+        [outcome] = [outcome for outcome in heard if outcome.action.startswith("coasters.pool.")]
+        assert (outcome.kind, outcome.host, outcome.action) == ("failed", "localhost", "coasters.pool.coaster_service_info")
+        assert "is not running" in outcome.result["msg"]
+
+    def test_a_signal_from_before(self, private: str) -> None:
+        with Ending() as ending:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert playbook.run("pool_status", {"all": {"hosts": {}}}, {}, collections_root(), ending, print, private) is None
+        assert os.listdir(private) == []
+
+    @pytest.mark.parametrize("patience", [60.0, 0.0])
+    def test_a_signal_interrupts_it(self, private: str, monkeypatch: pytest.MonkeyPatch, patience: float) -> None:
+        """While it waits for a host that says nothing; without patience it is killed."""
+        monkeypatch.setattr(playbook, "CANCEL_AFTER", patience)
+        heard: list[playbook.Outcome] = []
+        with socket.create_server(("127.0.0.1", 0)) as silent, Ending() as ending:
+
+            def answer() -> None:
+                with silent.accept()[0]:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    ended.wait(60)
+
+            ended = threading.Event()
+            caller = threading.Thread(target=answer)
+            caller.start()
+            inventory = {"all": {"hosts": {"node01": {"ansible_host": "127.0.0.1", "ansible_port": silent.getsockname()[1]}}}}
+            playbook.run("pool_logs", inventory, {}, collections_root(), ending, heard.append, private, connect_limit=60)
+            ended.set()
+            caller.join()
+            assert (ending.came, ending.on_signal) == (True, None)
+        assert [outcome for outcome in heard if outcome.action.startswith("coasters.pool.") and outcome.kind == "ok"] == []

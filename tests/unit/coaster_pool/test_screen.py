@@ -4,11 +4,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
+from ansible_collections.coasters.pool.plugins.module_utils import launcher
 from ansible_collections.coasters.pool.plugins.module_utils.statistics import Statistics, Worker
 from coaster_pool import screen
+from coaster_pool.end import Ending
 
 URL = "http://127.0.0.1:4050"
 JOBS = {"queued": 3, "active": 5, "completed": 70, "failed": 2}
@@ -72,3 +79,56 @@ def test_the_url_can_be_read_at_any_width(width: int) -> None:
 def test_a_hosts_words_do_not_draw(host: str, shown: str) -> None:
     now = Statistics([Worker("node01", host, 1, 0, 0, 0, 0.0)], JOBS, 0)
     assert f"node01 ({shown}) 1 0 0 0" in lines(now, {"node02": shown}, width=160)
+
+
+class Kept:
+    """What the screen asks a pool for. ``answers``: of check(), one after another."""
+
+    url = URL
+    failed: dict[str, str] = {}
+
+    def __init__(self, control_url: str, *answers: bool) -> None:
+        self.info = {"control_url": control_url}
+        self.answers = list(answers)
+
+    def check(self) -> bool:
+        return self.answers.pop(0)
+
+
+class TestShow:
+    """With a real service."""
+
+    @pytest.fixture
+    def control_url(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        monkeypatch.setattr(screen, "REFRESH", 0.1)
+        yield launcher.start(launcher.Wanted("default", "builtin", service_port=0, worker_port=0))["control_url"]
+        launcher.stop("default")
+
+    def test_pictures_until_the_pool_is_stopped(self, control_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with Ending() as ending:
+            screen.show(Kept(control_url, True, True, False), ending)  # type: ignore[arg-type]
+        assert capsys.readouterr().out.count("Jobs") == 3
+
+    def test_until_a_signal(self, control_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with Ending() as ending:
+            os.kill(os.getpid(), signal.SIGTERM)
+            screen.show(Kept(control_url), ending)  # type: ignore[arg-type]
+        assert capsys.readouterr().out.count("Jobs") == 1
+
+    def test_a_service_that_is_away(self, control_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        launcher.stop("default")
+        with Ending() as ending:
+            screen.show(Kept(control_url, False), ending)  # type: ignore[arg-type]
+        assert "the service does not answer; it is being started again" in " ".join(capsys.readouterr().out.split())
+
+    def test_on_a_terminal(self, control_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        there, end = os.openpty()
+        with open(end, "w") as terminal, Ending() as ending:
+            monkeypatch.setattr(screen, "Console", lambda: Console(file=terminal, width=80))
+            monkeypatch.setenv("TERM", "xterm")
+            screen.show(Kept(control_url, True, False), ending)  # type: ignore[arg-type]
+            shown = os.read(there, 65536).decode()
+        os.close(there)
+        assert "\x1b[?1049h" in shown
+        assert "Coaster service" in shown
