@@ -54,11 +54,13 @@ def small_costs(engine: Engine, idle: float) -> dict[str, float]:
     first = engine.workers(1, 4)[0]
     start = [cpu_seconds(first.pid)] + [cpu_seconds(engine.workers(1, 4)[0].pid) for dummy in range(4)]
     engine.workers(11, 4)
-    memory = resident_mb(engine.service.pid)
+    fresh = resident_mb(engine.service.pid)
     time.sleep(3)
     before = cpu_seconds(first.pid)
     time.sleep(idle)
     idle_share = 100 * (cpu_seconds(first.pid) - before) / idle
+    Client(engine.address).run(1000, 128)
+    memory = resident_mb(engine.service.pid)
     costs = []
     for dummy in range(7):
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -68,7 +70,8 @@ def small_costs(engine: Engine, idle: float) -> dict[str, float]:
     return {
         "CPU of a worker from start to registered, ms": 1000 * statistics.median(start),
         "CPU of an idle worker, % of a core": idle_share,
-        "memory of the service with 16 workers, MB": memory,
+        "memory of the service with 16 workers, before the first job, MB": fresh,
+        "memory of the service with 16 workers, after 1,000 jobs, MB": memory,
         "CPU of one cog-job-submit, ms": 1000 * statistics.median(costs),
     }
 
@@ -85,6 +88,8 @@ def staging(engine: Engine, size: int) -> dict[str, float]:
     empty = min(_seconds(lambda: engine.submit("-directory", job, "/bin/true")) for dummy in range(3))
     into, back, relay = [], [], []
     for dummy in range(3):
+        for path in (target, Path(job) / "in"):
+            path.unlink(missing_ok=True)  # to give back the memory of an old file takes time too
         relay.append(relay_rate(size))
         into.append(_seconds(lambda: engine.submit("-directory", job, "-stagein", f"{source} -> {job}/in", "/bin/true")) - empty)
         back.append(_seconds(lambda: engine.submit("-directory", job, "-stageout", f"{target} <- in", "/bin/true")) - empty)
@@ -195,7 +200,7 @@ GOALS: dict[str, tuple[str, float]] = {
     "latency of one job, ms": ("at most", 1 / 15),
     "CPU of one cog-job-submit, ms": ("at most", 1 / 5),
     "CPU of an idle worker, % of a core": ("at most", 1 / 50),
-    "memory of the service with 16 workers, MB": ("at most", 1 / 4),
+    "memory of the service with 16 workers, after 1,000 jobs, MB": ("at most", 1 / 4),
     "stage in, MB/s": ("at least", 2),
     "stage out, MB/s": ("at least", 2),
 }
@@ -255,7 +260,7 @@ def main() -> int:
         theirs = measure(options.against.resolve(), scratch / "theirs", options, False) if options.against else {}
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     print(machine + "\n")
-    print(f"| {'what':62} | {'ours':>9} | {'other':>9} | {'ratio':>7} | {'goal':>16} |  |\n|{'---|' * 6}")
+    print(f"| {'what':64} | {'ours':>9} | {'other':>9} | {'ratio':>7} | {'goal':>16} |  |\n|{'---|' * 6}")
     missed = 0
     for name, value in ours.items():
         other = theirs.get(name)
@@ -267,7 +272,7 @@ def main() -> int:
             reached = "yes" if (compared >= goal[1] if goal[0] == "at least" else compared <= goal[1]) else "NO"
             missed += reached == "NO"
         print(
-            f"| {name:62} | {value:9.3g} | {'' if other is None else format(other, '9.3g'):>9} | {'' if ratio is None else format(ratio, '7.3f'):>7} "
+            f"| {name:64} | {value:9.3g} | {'' if other is None else format(other, '9.3g'):>9} | {'' if ratio is None else format(ratio, '7.3f'):>7} "
             f"| {f'{goal[0]} {goal[1]:.3g}' + ' ×' * (name in GOALS) if goal else '':>16} | {reached} |"
         )
     if options.json:

@@ -37,9 +37,9 @@ MAX_TRANSFERS = 1024
 """Most files that one worker may have under way."""
 MAX_BLOCK_ID = 256
 """Longest block id in characters; a longer one is refused. Host names are cut there."""
-HIGH_WATER = 4 * 1048576
+HIGH_WATER = 1048576
 """Unsent bytes for one peer from which files for it are held back at their source."""
-LOW_WATER = 1048576
+LOW_WATER = 262144
 """Unsent bytes for one peer at which its files flow again."""
 MAX_UNSENT = 64 * 1048576
 """Unsent bytes for one peer at which it counts as stuck and is dropped."""

@@ -56,9 +56,15 @@ def test_a_job_completes() -> None:
     work(script)
 
 
-@pytest.mark.parametrize("code", [1, 3, 127, 128, 200, 255])
-def test_an_exit_code_is_told(code: int) -> None:
-    assert end_of(shell("exit %d" % code)) == Status(FAILED, code, "Process completed with exit code %d" % code)
+def test_every_exit_code_is_told() -> None:
+    def script(service: Service) -> None:
+        for code in range(1, 256):
+            job = shell("exit %d" % code)
+            job.redirect = code % 2 == 0
+            output = b"" if job.redirect else None
+            assert service.run(job) == Status(FAILED, code, "Process completed with exit code %d" % code, 0, output, output)
+
+    work(script)
 
 
 def test_death_by_a_signal_is_a_failure() -> None:
