@@ -8,6 +8,7 @@ import functools
 import hashlib
 import http.server
 import re
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -16,14 +17,20 @@ from pathlib import Path
 import pytest
 
 from tests import distribution
+from tests.distribution import Distribution
 from tests.integration.station import Station
 
 
 @pytest.fixture
-def here(station: Station, tmp_path: Path) -> Iterator[Station]:
+def engine(tmp_path: Path) -> Distribution:
+    return distribution.given() or distribution.made(tmp_path / "swift")
+
+
+@pytest.fixture
+def here(engine: Distribution, station: Station, tmp_path: Path) -> Iterator[Station]:
     """A client whose only host is itself, with the Java that the distribution needs. The pool is stopped after the test."""
-    (tmp_path / "hosts").write_text("localhost ansible_connection=local\n")
-    station.env = distribution.made(tmp_path / "swift").env(station.env)
+    (tmp_path / "hosts").write_text(f"localhost ansible_connection=local ansible_python_interpreter={sys.executable}\n")
+    station.env = engine.env(station.env)
     yield station
     play(station, "stop_pool")
 
@@ -36,8 +43,8 @@ def pack(folder: Path, archive: Path) -> Path:
 
 
 @pytest.fixture
-def archive(here: Station, tmp_path: Path) -> Path:
-    return pack(tmp_path / "swift" / "distribution", tmp_path / "swift 0.97.tar.gz")
+def archive(engine: Distribution, tmp_path: Path) -> Path:
+    return pack(engine.bin_dir.parent, tmp_path / "swift 0.97.tar.gz")
 
 
 def checksum(path: Path) -> str:
