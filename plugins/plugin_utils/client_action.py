@@ -22,7 +22,7 @@ class ClientAction(ModuleAction):  # type: ignore[misc]
         if self._connection.transport != "local" or self._connection.become or self._task.async_val or self._has_environment():
             known: dict[str, Any] = super().run(tmp, task_vars)
             return known
-        _, wanted = self.validate_argument_spec(argument_spec=dict(self.ARGUMENTS))
+        dummy, wanted = self.validate_argument_spec(argument_spec=dict(self.ARGUMENTS))
         return self.work(wanted, bool(self._task.check_mode))
 
     def work(self, wanted: dict[str, Any], check: bool) -> dict[str, Any]:

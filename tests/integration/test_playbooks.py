@@ -119,7 +119,7 @@ def test_a_worker_joins_a_service_that_runs_already(station: Station, tmp_path: 
         assert [host["changed"] for host in recap(done).values()] == [1, 1]
         submit = [str(ROOT / "bin" / "cog-job-submit"), "-provider", "coaster-persistent", "-service-contact",
                   f"http://127.0.0.1:{Path(f'{ports}.s').read_text()}", "-redirected"]
-        shown = {station.run(*submit, "/bin/sh", "-c", "hostname; sleep 0.2").stdout.split()[0] for _ in range(2)}
+        shown = {station.run(*submit, "/bin/sh", "-c", "hostname; sleep 0.2").stdout.split()[0] for dummy in range(2)}
         assert shown <= {host.hostname for host in station.hosts[:2]}
         again = station.playbook(str(play), "-i", station.inventory(station.hosts[:2]))
         assert [host["changed"] for host in recap(again).values()] == [0, 0]
