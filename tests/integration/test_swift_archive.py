@@ -80,7 +80,7 @@ def test_a_pool_on_an_archive(here: Station, archive: Path, source: str) -> None
     assert code == 0, output
     known = here.status()
     assert (known["engine"], [worker["name"] for worker in known["workers"]]) == ("swift", ["localhost"])
-    code, output, _ = here.submit(known["url"], "-redirected", "/bin/echo", "hello")
+    code, output, dummy = here.submit(known["url"], "-redirected", "/bin/echo", "hello")
     assert (code, output.strip()) == (0, "hello")
     code, output = play(here, "start_pool", **settings)
     assert (code, changes(output)) == (0, 0), output
