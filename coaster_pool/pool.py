@@ -50,6 +50,7 @@ class Pool:
         self.workers: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, str] = {}
         self._awaited: set[str] = set()
+        self._started: dict[str, dict[str, Any]] = {}
         self.kept = False
         self._service_error: Failure | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="coasters-")
@@ -115,6 +116,7 @@ class Pool:
             except self._state.StateError as error:
                 raise Failure(NO_SERVICE, str(error)) from error
             self.kept = True
+            self._started = hosts  # somebody else may stop the pool meanwhile, and forget them
         members.save(self.name, {**members.load(self.name), **hosts})
         if wanted:
             self._awaited = set(wanted)
@@ -149,7 +151,7 @@ class Pool:
 
     def stop(self, keep_logs: bool = False) -> None:
         """End the workers and the service, and remove what was put on the hosts; safe at any moment."""
-        hosts = members.load(self.name)
+        hosts = {**self._started, **members.load(self.name)}
         if not hosts and self._launcher.running(self.name) is None and not self._launcher.stop(self.name, keep_logs, check=True):
             self.progress.say(f"there is no pool named {self.name!r}: nothing to stop")
             return

@@ -12,6 +12,8 @@ from .failure import Failure
 
 ERASE = "\r\x1b[K"
 """Takes a line off a terminal."""
+UNKNOWN_WIDTH = 80
+"""Columns of a terminal that does not say."""
 
 
 class Progress:
@@ -26,8 +28,8 @@ class Progress:
         """What is under way, on a terminal, until the next line takes its place; nothing when the text is empty."""
         if self.stream.isatty() and not self.quiet:
             with contextlib.suppress(OSError):
-                width = os.get_terminal_size(self.stream.fileno()).columns - 1
-                print(self._erase + text[:max(width, 0)], end="", file=self.stream, flush=True)
+                width = os.get_terminal_size(self.stream.fileno()).columns or UNKNOWN_WIDTH
+                print(self._erase + text[:width - 1], end="", file=self.stream, flush=True)
                 self._erase = ERASE if text else ""
 
     def say(self, text: str) -> None:

@@ -115,7 +115,7 @@ class TestGrowth:
                 assert removal.communicate(timeout=LIMIT)[1] == ""
                 assert removal.returncode == 0
             assert set(slots(station)) == {second.address, third.address}
-            assert [line for line in station.there() if line.startswith(f"{first.name} ")] == []
+            wait(lambda: not [line for line in station.there() if line.startswith(f"{first.name} ")])
             for host in hosts:
                 host.run("rm -rf /tmp/leave /tmp/drain")
         assert station.left() == []
@@ -253,7 +253,7 @@ class TestFailures:
 class TestStop:
     def test_after_a_start_that_was_killed(self, station: Station) -> None:
         with station.pool(*ANY_PORTS, *(host.target for host in station.hosts)) as running:
-            wait(lambda: "worker started" in running.said)
+            wait(lambda: running.said.count("worker started") == len(station.hosts))
             running.end(signal.SIGKILL)
         done = station.start_pool("--stop")
         assert (done.returncode, done.stderr) == (0, "stopping the pool\n")

@@ -84,6 +84,13 @@ class TestTerminal:
     def test_nothing_of_it_when_quiet(self) -> None:
         assert self.shown(quiet=True) == "node02: failed: why\r\n"
 
+    def test_a_terminal_that_does_not_tell_its_width(self) -> None:
+        screen, end = os.openpty()
+        with open(end, "w") as terminal:
+            Progress(terminal).doing("x" * 200)
+            assert os.read(screen, 4096) == b"x" * 79
+        os.close(screen)
+
     def test_a_terminal_that_was_closed(self) -> None:
         screen, end = os.openpty()
         with open(end, "w") as terminal:
