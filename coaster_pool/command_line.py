@@ -13,6 +13,8 @@ from pathlib import Path
 
 from . import jetstream, version
 
+PROGRAM = "start-pool" if Path(sys.argv[0]).name == "start-pool" else "start_pool.py"
+"""As the user calls it: installed, or in a checkout."""
 EXAMPLES = """\
 examples:
   %(prog)s user@1.0.0.1 user@1.0.0.2      Ctrl-C ends the pool
@@ -33,7 +35,7 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         return f"{', '.join(action.option_strings)}{words[words.rindex(' '):]}" if action.nargs != 0 and len(action.option_strings) > 1 else words
 
 
-def parser(prog: str = "start_pool.py") -> argparse.ArgumentParser:
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     """All options, with their help."""
     top = argparse.ArgumentParser(
         prog=prog, usage="%(prog)s [OPTION…] user@host… [-- COMMAND…]",

@@ -8,6 +8,7 @@ import contextlib
 import os
 from typing import TextIO
 
+from .command_line import PROGRAM
 from .failure import Failure
 
 ERASE = "\r\x1b[K"
@@ -49,7 +50,7 @@ class Progress:
         """Why the program ends."""
         for line in failure.details:
             self._write(f"  {line}")
-        self._write(f"start_pool.py: {failure}")
+        self._write(f"{PROGRAM}: {failure}")
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError):

@@ -26,12 +26,16 @@ LIMIT = 240.0
 NAMES = ("1.0.0.{}", "node0{}", "node0{}.example.org")
 """How the pages name the hosts 1, 2 …"""
 USER = "user"
-JETSTREAM = """\
-#!/bin/sh
-# Stands in for Jetstream: reads its configuration and submits one job as its cloud_swift backend does.
-url=$(sed -n 's/^ *serviceurl: //p' ~/.config/jetstream/config.yaml)
-exec cog-job-submit -provider coaster-persistent -service-contact "$url" -redirected /bin/echo "jetstream $*"
-"""
+STAND_INS = {
+    # Reads its configuration and submits one job as its backend cloud_swift does.
+    "jetstream": """
+        url=$(sed -n 's/^ *serviceurl: //p' ~/.config/jetstream/config.yaml)
+        exec cog-job-submit -provider coaster-persistent -service-contact "$url" -redirected /bin/echo "jetstream $*"
+    """,
+    # Makes a file where it is asked to put an image from the internet.
+    "apptainer": 'echo "$1 $3" > "$2"',
+}
+"""What the pages call and these tests do not have: its name, and a shell script in its place."""
 _STARTS = re.compile(r"(?:^| )start[-_]pool(?:\.py)? (?!.*--(?:stop|status|remove|logs|check|help|version)\b)", re.MULTILINE)
 _RETURNS = re.compile(r" --detach | -- ")
 _READY = ("Started coaster service: ", "Coaster service ")
@@ -55,9 +59,10 @@ class Reader:
             "COLUMNS": "100", "LC_ALL": "C.UTF-8",
         }
         _name_hosts(hosts)
-        jetstream = hosts.client.bin / "jetstream"
-        jetstream.write_text(JETSTREAM)
-        jetstream.chmod(0o755)
+        for name, script in STAND_INS.items():
+            program = hosts.client.bin / name
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            program.chmod(0o755)
 
     def __enter__(self) -> Reader:
         return self

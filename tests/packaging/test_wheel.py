@@ -40,7 +40,7 @@ def test_the_manual_and_the_completion_are_where_programs_look_for_them(environm
 
 def test_its_version_is_the_collections(wheel: Path, environment: Environment) -> None:
     assert wheel.name == f"coaster_pool-{VERSION}-py3-none-any.whl"
-    assert environment.run("start-pool", "--version").split() == ["start_pool.py", VERSION]
+    assert environment.run("start-pool", "--version").split() == ["start-pool", VERSION]
     assert f"coasters.pool {VERSION}" in " ".join(environment.run("ansible-galaxy", "collection", "list", "coasters.pool").split())
 
 
