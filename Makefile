@@ -88,6 +88,10 @@ faults: setup system ## Inject the most usual faults into pools on test hosts
 test-faults: setup system ## Inject every fault, and write the tables of docs/faults.md and the README
 	$(BIN)/python -m tests.faults --markdown docs/faults.md --summary README.md
 
+.PHONY: molecule
+molecule: setup system ## Run the Molecule scenarios, which `make unit` runs too
+	$(BIN)/python -m pytest tests/collection/test_molecule.py
+
 .PHONY: build
 build: setup ## Build the collection's tarball and the wheel, in dist
 	rm -rf dist

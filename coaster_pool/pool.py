@@ -288,11 +288,15 @@ class Pool:
                 self.progress.say(result["open_ports"])
             if outcome.kind != "ok" and not result.get("workers"):
                 self._service_error = Failure(NO_SERVICE, str(result.get("msg")), [str(line) for line in result.get("log", ())])
+        elif outcome.kind != "ok":
+            items = [item for item in result.get("results", ()) if item.get("failed")]
+            self._fail(outcome.host, str((items or [result])[0].get("msg", "failed")))
+            self._awaited.discard(outcome.host)
 
     def _heard_at_check(self, outcome: playbook.Outcome) -> None:
         result = outcome.result
         if outcome.kind != "ok":
-            if outcome.action in (WORKER, SERVICE):
+            if outcome.action != READY:
                 self._fail(outcome.host, str(result.get("msg", "failed")))
         elif outcome.action == WORKER:
             self.progress.host(outcome.host, f"would start a worker with {result['slots']} slots" if result["changed"] else "has its worker")

@@ -35,18 +35,19 @@ class ActionModule(HostAction):
         "interpreter": {"type": "str"},
         "time_limit": {"type": "int", "default": 60},
         "restart": {"type": "bool", "default": False},
+        "supervisor": {"type": "str", "choices": ["detached", "systemd"], "default": "detached"},
         "keep_logs": {"type": "bool", "default": False},
     }
 
     def work(self, wanted: dict[str, Any], host: str) -> dict[str, Any]:
         """Start or stop."""
         if wanted["state"] == "stopped":
-            if self._task.check_mode:
-                values, dummy = self.exchange("status", wanted["pool"], {})
-                return {"changed": bool(values.get("slots"))}
-            values, dummy = self.exchange("stop", wanted["pool"], {"keep_logs": _yes(wanted["keep_logs"])})
-            self._disconnect(wanted["pool"], host)
-            return {"changed": values.get("changed") == "yes"}
+            settings = {"keep_logs": _yes(wanted["keep_logs"]), "dry": _yes(self._task.check_mode)}
+            values, dummy = self.exchange("stop", wanted["pool"], settings)
+            if not self._task.check_mode:
+                self._disconnect(wanted["pool"], host)
+            changed = values.get("changed") == "yes"
+            return {"changed": changed, **self._difference(changed, values.get("before", ""), {})}
         try:
             return self._start(wanted, host)
         except (HostFailure, AnsibleConnectionFailure) as error:
@@ -66,6 +67,8 @@ class ActionModule(HostAction):
         except HostFailure as failure:
             if failure.cause != "callback":
                 raise
+            if wanted["urls"]:
+                raise HostFailure(failure.cause, f"{failure}: open that port to it") from failure
             if wanted["route"] != "auto":
                 raise HostFailure(failure.cause, f"{failure}: open that port to it, or use the route 'tunnel'") from failure
             route = "tunnel"
@@ -74,17 +77,27 @@ class ActionModule(HostAction):
             settings["call_back_limit"] = ""
             settings["urls"] = exchange.check_urls(self._urls(wanted, host, route))
             values, dummy = self.exchange(verb, wanted["pool"], settings, program)
+        changed = values.get("changed") == "yes"
+        slots, urls = exchange.number(values.get("slots")), values.get("urls", "").split(",")
         return dict(
             result,
-            changed=values.get("changed") == "yes",
+            changed=changed,
             route=route,
             hostname=values.get("hostname", ""),
-            slots=_number(values.get("slots")),
-            pid=_number(values.get("running")),
+            slots=slots,
+            pid=exchange.number(values.get("running")),
             interpreter=values.get("interpreter", ""),
-            urls=values.get("urls", "").split(","),
+            urls=urls,
             pending=values.get("pending", "").split(),
+            **self._difference(changed, values.get("before", ""), {"engine": wanted["engine"], "slots": slots, "urls": urls}),
         )
+
+    def _difference(self, changed: bool, before: str, after: dict[str, Any]) -> dict[str, Any]:
+        """What ``--diff`` shows: the worker of the host before and after."""
+        if not self._task.diff:
+            return {}
+        had = exchange.worker(before)
+        return {"diff": {"before": had, "after": after if changed else had}}
 
     def _disconnect(self, pool: str, host: str) -> None:
         """End what connects this machine with the host: the pool's tunnel, and ssh's own connection that waits for more to do."""
@@ -109,7 +122,10 @@ class ActionModule(HostAction):
         if wanted["urls"]:
             return list(wanted["urls"])
         port = wanted["port"]
-        if route == "tunnel" and not self._task.check_mode:
+        if route == "tunnel" and self._task.check_mode:
+            with contextlib.suppress(tunnels.TunnelError):
+                port = tunnels.ask(state.folder(wanted["pool"]), {"look": host}, limit=5)["port"] or port
+        elif route == "tunnel":
             ssh = [to_text(word) for word in self._connection._build_command(self._connection.get_option("ssh_executable"), "ssh")]
             request = {
                 "open": host,
@@ -148,6 +164,7 @@ class ActionModule(HostAction):
             "interpreter": wanted["interpreter"] or "",
             "time_limit": str(wanted["time_limit"]),
             "restart": _yes(wanted["restart"]),
+            "started_by": "systemd" if wanted["supervisor"] == "systemd" else "",
             "call_back_limit": "5" if route == "direct" else "",
         }
 
@@ -162,7 +179,3 @@ def _port(pool: str, request: dict[str, Any]) -> int:
 
 def _yes(value: bool) -> str:
     return "yes" if value else ""
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() and len(text) < 10 else None

@@ -9,7 +9,7 @@ from . import launcher, state, swift
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict
+    from typing import Any, Dict, Optional
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
@@ -43,8 +43,10 @@ def ensure(wanted: "Dict[str, Any]", check: bool) -> "Dict[str, Any]":
 
 def _ensure(wanted: "Dict[str, Any]", check: bool) -> "Dict[str, Any]":
     pool = wanted["pool"]
+    known = launcher.running(pool)
     if wanted["state"] == "stopped":
-        return {"changed": launcher.stop(pool, wanted["keep_logs"], check)}
+        changed = launcher.stop(pool, wanted["keep_logs"], check)
+        return {"changed": changed, "diff": {"before": _shown(known), "after": {}}}
     if not check:
         state.block_ids(pool, wanted["hosts"])
     result = launcher.start(
@@ -58,4 +60,10 @@ def _ensure(wanted: "Dict[str, Any]", check: bool) -> "Dict[str, Any]":
     if result["engine"] == "swift":
         result["open_ports"] = swift.open_ports(result.get("ports") or settings.get("ports") or {})
         result["warnings"] = [result["open_ports"]]
-    return dict({"bin_dir": settings.get("bin_dir"), "folder": state.folder(pool)}, **result)
+    diff = {"before": _shown(known), "after": _shown(result)}
+    return dict({"bin_dir": settings.get("bin_dir"), "folder": state.folder(pool), "diff": diff}, **result)
+
+
+def _shown(known: "Optional[Dict[str, Any]]") -> "Dict[str, Any]":
+    """What ``--diff`` shows of a service; a check cannot know its ports."""
+    return {"engine": known["engine"]} if known else {}

@@ -146,6 +146,14 @@ def block_ids(pool: str, hosts: "Iterable[str]") -> "Dict[str, str]":
     return {host: known[host] for host in hosts}
 
 
+def take_over_blocks(pool: str, workers: str) -> None:
+    """Let the pool's ``workers`` file have the text of one that is elsewhere."""
+    path = folder(pool)
+    make_folder(path)
+    lines = "".join("%s %s\n" % (block, host) for host, block in _parse_workers(workers.splitlines()).items())
+    write(os.path.join(path, "workers"), lines.encode())
+
+
 def forget_blocks(pool: str, hosts: "Iterable[str]") -> None:
     """Take the hosts' block ids off the list: the service gives their workers no more jobs."""
     path = folder(pool)
@@ -161,9 +169,13 @@ def read_workers(path: str) -> "Dict[str, str]":
     """Host name to block id, as a ``workers`` file has them; empty when there is none."""
     try:
         with open(path, encoding="utf-8") as file:
-            rows = [line.split(None, 1) for line in file]
+            return _parse_workers(file)
     except FileNotFoundError:
         return {}
+
+
+def _parse_workers(lines: "Iterable[str]") -> "Dict[str, str]":
+    rows = [line.split(None, 1) for line in lines]
     return {row[1].strip(): row[0] for row in rows if len(row) > 1}
 
 

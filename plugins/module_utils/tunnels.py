@@ -4,8 +4,8 @@
 """The ssh reverse tunnels of a pool, one a host, kept open by the pool's keeper; and how the keeper is asked for one.
 
 The keeper listens on the socket ``keeper.sock`` in the pool's folder (mode 0700) for one JSON object a line:
-``{"open": HOST, "command": [ssh …], "to": "127.0.0.1:PORT"}`` or ``{"close": HOST}``, and answers each with one:
-``{"port": N}`` (the port on the host's loopback that leads to the service), ``{"closed": bool}`` or ``{"error": text}``.
+``{"open": HOST, "command": [ssh …], "to": "127.0.0.1:PORT"}``, ``{"look": HOST}`` or ``{"close": HOST}``, and answers each with one:
+``{"port": N}`` (the port on the host's loopback that leads to the service, 0 when a look finds none), ``{"closed": bool}`` or ``{"error": text}``.
 
 A tunnel's ssh is the master of its host's control connection, so that the exchange with the host needs no second login.
 """
@@ -227,6 +227,8 @@ class Tunnels:
         writer.close()
 
     async def _answer(self, request: "Dict[str, Any]") -> "Dict[str, Any]":
+        if "look" in request:
+            return {"port": self.open[request["look"]].port if request["look"] in self.open else 0}
         if "close" in request:
             tunnel = self.open.pop(request["close"], None)
             if tunnel is not None:

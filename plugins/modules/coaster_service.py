@@ -53,6 +53,7 @@ options:
     description:
       - Hosts or networks whose workers connect without a tunnel.
       - The built-in engine binds its port for workers to loopback and to this machine's addresses that lead to them.
+      - Where the service is not on the control node, or runs as another user there, no tunnel leads to it and this is needed.
     type: list
     elements: str
     default: []
@@ -64,7 +65,9 @@ options:
     elements: str
     default: []
   address:
-    description: Address or name of this machine that the service announces in its URL. By default the one of O(listen).
+    description:
+      - Address or name of this machine that the service announces in its URL, by default the one of O(listen).
+      - Where the service is not on the control node, workers use it too, by default the address that Ansible uses.
     type: str
   hosts:
     description: The hosts whose workers may register with the built-in engine, each with a block id that is made for it.
@@ -91,8 +94,8 @@ attributes:
     description: Says truthfully what would be done and does nothing.
     support: full
   diff_mode:
-    description: Nothing is shown beside the result.
-    support: none
+    description: Shows the engine of the service before and after.
+    support: full
   platform:
     description: Where it runs.
     support: full
@@ -110,6 +113,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+worker_urls:
+  description:
+    - For the option O(coasters.pool.swift_worker#module:urls) where the service is not on the control node, or runs as another user there.
+    - Empty where the control node itself leads the workers to it.
+  returned: when started
+  type: list
+  elements: str
+  sample: ["http://10.0.0.5:4051"]
 url:
   description: The coaster service URL, for clients.
   returned: when the service answers
@@ -153,6 +164,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=service_state.ARGUMENTS, supports_check_mode=True)
     result = service_state.ensure(module.params, module.check_mode)
+    if not module._diff:
+        result.pop("diff", None)
     if result.pop("failed", False):
         module.fail_json(**result)
     module.exit_json(**result)

@@ -75,9 +75,17 @@ options:
     type: int
     default: 60
   restart:
-    description: Whether a running worker with other slots or another version is ended, with its jobs, and started anew.
+    description: Whether a running worker with other slots, another version or another supervisor is ended, with its jobs, and started anew.
     type: bool
     default: false
+  supervisor:
+    description:
+      - How the supervisor of the worker runs. V(detached) is a process of its own.
+      - V(systemd) starts it again after a boot of the host, and whenever it ends, as a unit of the user, or of the system when the ssh user or
+        C(become_user) is root. Users other than root need lingering, which root may have to allow with C(loginctl enable-linger).
+    type: str
+    choices: [detached, systemd]
+    default: detached
   keep_logs:
     description: Whether O(state=stopped) leaves the logs on the host.
     type: bool
@@ -87,8 +95,8 @@ attributes:
     description: Says truthfully what would be done and does nothing.
     support: full
   diff_mode:
-    description: Nothing is shown beside the result.
-    support: none
+    description: Shows engine, slots and URLs of the worker before and after.
+    support: full
   platform:
     description: Where it runs.
     support: full
@@ -143,7 +151,7 @@ interpreter:
   type: str
   sample: /usr/bin/python3
 pending:
-  description: What of the running worker differs from what is asked for (V(slots), V(version), V(engine)) and needs O(restart).
+  description: What of the running worker differs from what is asked for (V(slots), V(version), V(engine), V(supervisor)) and needs O(restart).
   returned: when started
   type: list
   elements: str

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: swift_worker_info
-short_description: Read the end of a coaster worker's logs
+short_description: Tell the state of a coaster worker
 version_added: 1.0.0
 description:
-  - Returns the last lines of the logs that the worker and its supervisor keep on the host. Changes nothing.
+  - Returns what runs on a host for a pool, and the last lines of the logs that the worker and its supervisor keep there.
+  - Changes nothing.
 author:
   - The coasters.pool contributors (@coasters)
 options:
@@ -20,9 +21,9 @@ options:
     type: str
     default: default
   lines:
-    description: How many lines.
+    description: How many lines of the logs. With V(0) there need not be any.
     type: int
-    default: 20
+    default: 0
 attributes:
   check_mode:
     description: Changes nothing in either mode.
@@ -37,15 +38,39 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Read the log
+- name: Look at the worker and the end of its log
   coasters.pool.swift_worker_info:
     lines: 50
   register: worker
 """
 
 RETURN = r"""
+hostname:
+  description: What the host calls itself.
+  returned: success
+  type: str
+  sample: node07
+running:
+  description: Whether a worker is supervised there.
+  returned: success
+  type: bool
+engine:
+  description: The engine of the worker.
+  returned: when it runs
+  type: str
+  sample: builtin
+slots:
+  description: Jobs that the worker runs at a time.
+  returned: when it runs
+  type: int
+  sample: 16
+urls:
+  description: The URLs that the worker tries.
+  returned: when it runs
+  type: list
+  elements: str
 log:
-  description: The last lines, without control characters.
+  description: The last lines of the logs, without control characters.
   returned: success
   type: list
   elements: str

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.plugins.action.normal import ActionModule as ModuleAction
@@ -19,15 +19,33 @@ class ClientAction(ModuleAction):  # type: ignore[misc]
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """The module's result. Another machine, user or environment, or a task in the background, needs the module itself."""
-        if self._connection.transport != "local" or self._connection.become or self._task.async_val or self._has_environment():
-            known: dict[str, Any] = super().run(tmp, task_vars)
-            return known
         dummy, wanted = self.validate_argument_spec(argument_spec=dict(self.ARGUMENTS))
-        return self.work(wanted, bool(self._task.check_mode))
+        if not self.here:
+            return self.elsewhere(wanted, lambda: self._module(task_vars))
+        if self._task.async_val or self._has_environment():
+            return self._module(task_vars)
+        result = self.work(wanted, bool(self._task.check_mode))
+        if not self._task.diff:
+            result.pop("diff", None)
+        return result
+
+    @property
+    def here(self) -> bool:
+        """Whether the client is this machine and user."""
+        return self._connection.transport == "local" and not self._connection.become
+
+    def _module(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        known: dict[str, Any] = super().run(None, task_vars)
+        return known
 
     def work(self, wanted: dict[str, Any], check: bool) -> dict[str, Any]:
         """What is to be done with the validated arguments, only in words with ``check``; the module's result."""
         raise NotImplementedError
+
+    def elsewhere(self, wanted: dict[str, Any], module: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of the module that runs on another machine or as another user."""
+        del wanted
+        return module()
 
     def _has_environment(self) -> bool:
         environment: dict[str, Any] = {}

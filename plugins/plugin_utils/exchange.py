@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 
@@ -27,7 +28,7 @@ class ExchangeError(ValueError):
 
 
 def command(verb: str, pool: str) -> str:
-    """The shell command of the exchange: ``verb`` is start, check, stop, status or log."""
+    """The shell command of the exchange: ``verb`` is start, check, stop or status."""
     script = (_HERE / "exchange.sh").read_text(encoding="utf-8")
     return " ".join(("sh -c", shlex.quote(script), "coasters", shlex.quote(verb), shlex.quote(pool)))
 
@@ -81,3 +82,15 @@ def answer(output: str, verb: str) -> dict[str, str]:
 def log_lines(output: str) -> list[str]:
     """The lines of the log in a host's answer, made printable()."""
     return [printable(line[len(LOG_PREFIX):]) for line in output.splitlines() if line.startswith(LOG_PREFIX)]
+
+
+def number(text: str | None) -> int | None:
+    """A number that a host gave, None when it is none of a sane length."""
+    return int(text) if text and text.isdigit() and text.isascii() and len(text) < 10 else None
+
+
+def worker(words: str) -> dict[str, Any]:
+    """The worker that a host has: ``engine``, ``slots`` and ``urls``, from ``ENGINE SLOTS URL,URL…``; empty when it has none."""
+    engine, dummy, rest = words.partition(" ")
+    slots, dummy, urls = rest.partition(" ")
+    return {"engine": engine, "slots": number(slots), "urls": urls.split(",")} if words else {}

@@ -48,8 +48,10 @@ interpreter=''
 supervisor_size=0
 program_size=0
 restart=''
+started_by=''
 keep_logs=''
-lines=20
+dry=''
+lines=0
 call_back_limit=''
 read_settings() {
   while IFS= read -r line && [ -n "$line" ]; do
@@ -64,8 +66,10 @@ read_settings() {
 " ;;
       supervisor_size=*) supervisor_size=${line#*=} ;;
       program_size=*) program_size=${line#*=} ;;
+      started_by=*) started_by=${line#*=} ;;
       restart=*) restart=${line#*=} ;;
       keep_logs=*) keep_logs=${line#*=} ;;
+      dry=*) dry=${line#*=} ;;
       call_back_limit=*) call_back_limit=${line#*=} ;;
       lines=*) lines=${line#*=} ;;
     esac
@@ -159,9 +163,25 @@ print(why)' "$call_back_limit" "$urls" </dev/null
   fi
 }
 
+# The client's address as this host sees it. sudo hides it from root, who may look at what sudo was started with.
+client() {
+  seen=${SSH_CONNECTION:-}
+  process=$$
+  while [ -z "$seen" ] && [ "${process:-0}" -gt 1 ]; do
+    seen=$(tr '\0' '\n' 2>/dev/null <"/proc/$process/environ" | sed -n 's/^SSH_CONNECTION=//p')
+    process=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$process/status" 2>/dev/null)
+  done
+  echo "${seen%% *}"
+}
+
+# What runs now, for those who want to see what changes.
+say_before() {
+  ! ours "$(pid_of supervisor)" || say before "$(setting engine) $(setting slots) $(setting urls)"
+}
+
 report() {
   say hostname "$(uname -n)"
-  say client "${SSH_CONNECTION%% *}"
+  say client "$(client)"
   say slots "$slots"
   say running "$(ours "$(pid_of supervisor)" && pid_of supervisor)"
 }
@@ -174,8 +194,8 @@ receive() {
   {
     head -c "$supervisor_size" >"$new/supervisor" && head -c "$program_size" >"$new/worker" &&
       printf '%s\n' "$block" >"$new/block" &&
-      printf '%surls=%s\nslots=%s\nengine=%s\ninterpreter=%s\nroute=%s\nmark=%s\n' \
-        "$kept" "$urls" "$slots" "$engine" "$interpreter" "$route" "$pool-$$-$(date +%s)" >"$new/settings"
+      printf '%surls=%s\nslots=%s\nengine=%s\ninterpreter=%s\nroute=%s\nstarted_by=%s\nmark=%s\n' \
+        "$kept" "$urls" "$slots" "$engine" "$interpreter" "$route" "$started_by" "$pool-$$-$(date +%s)" >"$new/settings"
   } 2>/dev/null || fail disk "writing to $base failed ($(df -k "$HOME" 2>/dev/null | awk 'END {print $4}') KiB free): free space there"
   [ "$(wc -c <"$new/worker")" -eq "$program_size" ] || fail transfer "the worker's program arrived cut off: run the same command again"
 }
@@ -187,11 +207,81 @@ differences() {
   [ "$(setting slots)" = "$slots" ] || printf 'slots '
   same worker && same supervisor || printf 'version '
   [ "$(setting engine)" = "$engine" ] || printf 'engine '
+  [ "$(setting started_by)" = "$started_by" ] || printf 'supervisor '
+}
+
+# The supervisor as a unit of systemd, which starts it again after a boot: root's of the system, another user's of that user.
+unit=coasters-$pool.service
+find_units() {
+  if [ "$(id -u)" = 0 ]; then
+    units=/etc/systemd/system
+    target=multi-user.target
+    control() { systemctl "$@"; }
+  else
+    units=$HOME/.config/systemd/user
+    target=default.target
+    control() { XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$(id -u)} systemctl --user "$@"; }
+  fi
+}
+
+check_systemd() {
+  find_units
+  if [ "$target" = default.target ] && [ ! -e "/var/lib/systemd/linger/$(id -un)" ]; then
+    loginctl enable-linger >/dev/null 2>&1 ||
+      fail systemd "systemd would end the worker with the last login: let root run 'loginctl enable-linger $(id -un)' on this host"
+  fi
+  case $(control is-system-running 2>/dev/null) in
+    running | degraded | starting | initializing | maintenance) ;;
+    *) fail systemd "systemd does not answer on this host: set swift_worker_supervisor to detached, or mend it" ;;
+  esac
+}
+
+enlist() {
+  escaped=$(printf '%s' "$dir" | sed 's/%/%%/g')
+  mkdir -p "$units" && cat >"$units/$unit" <<END
+[Unit]
+Description=Coaster worker of the pool $pool
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/bin/sh "$escaped/supervisor" "$escaped"
+StandardOutput=append:$escaped/logs/supervisor.log
+StandardError=inherit
+KillMode=mixed
+TimeoutStopSec=10
+Restart=always
+RestartSec=10
+
+[Install]
+WantedBy=$target
+END
+  control daemon-reload && control enable --quiet --now "$unit"
+}
+
+withdraw() {
+  find_units
+  control disable --quiet --now "$unit"
+  rm -f "$units/$unit"
+  control daemon-reload
 }
 
 launch() {
   { mkdir -p "$dir/logs" && mv -f "$new/supervisor" "$new/worker" "$new/block" "$new/settings" "$dir/"; } ||
     fail disk "writing to $dir failed: free space or mend its owner"
+  if [ "$started_by" = systemd ]; then
+    enlist >>"$dir/logs/supervisor.log" 2>&1
+  else
+    detach
+  fi
+  tries=0
+  until ours "$(pid_of supervisor)"; do
+    tries=$((tries + 1))
+    [ "$tries" -le 100 ] || fail launch "the supervisor did not start: $(tail -n 1 "$dir/logs/supervisor.log" 2>/dev/null)"
+    sleep 0.02
+  done
+}
+
+detach() {
   (
     umask "$users_umask"
     LC_ALL=$users_locale
@@ -201,12 +291,6 @@ launch() {
     command -v setsid >/dev/null 2>&1 && apart="setsid"
     exec "$apart" sh "$dir/supervisor" "$dir"
   ) </dev/null >>"$dir/logs/supervisor.log" 2>&1 &
-  tries=0
-  until ours "$(pid_of supervisor)"; do
-    tries=$((tries + 1))
-    [ "$tries" -le 100 ] || fail launch "the supervisor did not start: $(tail -n 1 "$dir/logs/supervisor.log" 2>/dev/null)"
-    sleep 0.02
-  done
 }
 
 # End every process that carries the mark of this pool's worker in its environment: jobs that it left behind.
@@ -219,6 +303,7 @@ sweep() { # signal
 }
 
 halt() {
+  [ "$(setting started_by)" != systemd ] || withdraw >/dev/null 2>&1
   supervisor=$(pid_of supervisor)
   if ours "$supervisor"; then
     kill -TERM "$supervisor"
@@ -248,15 +333,17 @@ case $verb in
     [ -n "$urls" ] || urls=@
     case $urls in
       *@*) # the client's address is what this host sees
-        seen=${SSH_CONNECTION%% *}
+        seen=$(client)
         case ${seen:=127.0.0.1} in *:*) seen="[$seen]" ;; esac
         urls=$(printf '%s' "$urls" | sed "s/@/$seen/g")
         ;;
     esac
+    [ "$started_by" != systemd ] || check_systemd
     receive
+    say_before
     changed=no
     pending=
-    if ours "$(pid_of supervisor)" && [ "$(setting urls)" = "$urls" ] && same block; then
+    if ours "$(pid_of supervisor)" && [ "$(setting urls)" = "$urls" ] && { [ -z "$block" ] || same block; }; then
       pending=$(differences)
       [ -n "$pending" ] && [ "$restart" = yes ] && changed=yes
     else
@@ -280,15 +367,16 @@ case $verb in
     ;;
   stop)
     read_settings
+    say_before
     changed=no
-    rm -rf "$base/.new:$pool:"*
+    [ "$dry" = yes ] || rm -rf "$base/.new:$pool:"*
     if [ "$keep_logs" = yes ]; then
       there=$(find "$dir" -mindepth 1 -maxdepth 1 ! -name logs 2>/dev/null)
     else
       there=$(find "$dir" -maxdepth 0 2>/dev/null)
     fi
-    if [ -n "$there" ]; then
-      changed=yes
+    [ -z "$there" ] || changed=yes
+    if [ "$changed" = yes ] && [ "$dry" != yes ]; then
       halt
       if [ "$keep_logs" = yes ]; then
         find "$dir" -mindepth 1 -maxdepth 1 ! -name logs -exec rm -rf {} +
@@ -305,10 +393,8 @@ case $verb in
     slots=$(setting slots)
     report
     say worker "$(ours "$(pid_of worker)" && pid_of worker)"
-    ;;
-  log)
-    read_settings
-    [ -d "$dir/logs" ] || fail log "this pool has no logs on this host"
+    say_before
+    [ "$lines" -eq 0 ] || [ -d "$dir/logs" ] || fail log "this pool has no logs on this host"
     cat "$dir/logs/supervisor.log" "$dir"/logs/worker*.log 2>/dev/null | tail -n "$lines" | sed 's/^/coasters>/'
     ;;
 esac

@@ -210,3 +210,10 @@ def test_private_folders_of_killed_processes_are_swept(home: Path) -> None:
         process.kill()
     state.sweep()
     assert not base.exists()
+
+
+def test_block_ids_of_a_client_elsewhere(home: Path) -> None:
+    state.take_over_blocks("p", "a banner\n\nid1 host 1\nid2 host2\n")
+    assert state.block_ids("p", ["host 1", "host2"]) == {"host 1": "id1", "host2": "id2"}
+    path = Path(state.folder("p"), "workers")
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)

@@ -131,9 +131,11 @@ def test_the_command() -> None:
 class TestThroughSsh:
     def test_it_leads_to_the_service_until_it_is_closed(self, keeping: Keeping, hosts: Hosts, service: int) -> None:
         request = {"open": "h", "command": words(hosts), "to": f"127.0.0.1:{service}"}
+        assert keeping.ask(look="h") == {"port": 0}
         port = keeping.ask(**request)["port"]
         assert greeted(port)
         assert keeping.ask(**request) == {"port": port}
+        assert keeping.ask(look="h") == {"port": port}
         assert hosts.ssh(hosts[0], "echo hello", "-o", f"ControlPath={hosts.client.folder}/%C", "-o", "IdentityFile=none").stdout == "hello\n"
         assert keeping.ask(close="h") == {"closed": True}
         assert not greeted(port)

@@ -98,3 +98,14 @@ def test_whatever_a_host_says_is_an_answer_or_refused(output: str, verb: str) ->
         except exchange.ExchangeError:
             continue
         assert all(name.isprintable() and value.isprintable() for name, value in values.items())
+
+
+@pytest.mark.parametrize(("text", "value"), [("7", 7), ("007", 7), ("", None), (None, None), ("-1", None), ("1.5", None), ("٣", None), ("1" * 10, None)])
+def test_a_number(text: str | None, value: int | None) -> None:
+    assert exchange.number(text) == value
+
+
+def test_the_worker_of_a_host() -> None:
+    assert exchange.worker("builtin 4 http://a:1,http://b:2") == {"engine": "builtin", "slots": 4, "urls": ["http://a:1", "http://b:2"]}
+    assert exchange.worker("") == {}
+    assert exchange.worker("nonsense") == {"engine": "nonsense", "slots": None, "urls": [""]}

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -40,14 +41,17 @@ def test_start_reports_what_runs(account: Account) -> None:
 def test_the_same_again_changes_nothing(account: Account) -> None:
     first = account.start()
     again = account.start()
-    assert again == first | {"changed": "no"}
+    assert again == first | {"changed": "no", "before": "builtin 3 http://127.0.0.1:1"}
     assert len(account.started()) == 1
     assert os.listdir(account.folder().parent) == ["default"]
 
 
 def test_stop_leaves_nothing(account: Account) -> None:
     account.start()
-    assert account.exchange("stop") == {"changed": "yes", "end": "stop"}
+    ran = {"before": "builtin 3 http://127.0.0.1:1"}
+    assert account.exchange("stop", dry="yes") == {"changed": "yes", "end": "stop", **ran}
+    assert account.alive(account.pid("worker"))
+    assert account.exchange("stop") == {"changed": "yes", "end": "stop", **ran}
     assert account.processes() == []
     assert not (account.home / ".coasters").exists()
     assert account.exchange("stop") == {"changed": "no", "end": "stop"}
@@ -59,7 +63,9 @@ def test_stop_with_the_logs_kept(account: Account) -> None:
     assert account.processes() == []
     assert os.listdir(account.folder()) == ["logs"]
     assert "a line of the worker" in (account.folder() / "logs" / "worker.log").read_text()
+    assert account.exchange("stop", keep_logs="yes", dry="yes")["changed"] == "no"
     assert account.exchange("stop", keep_logs="yes")["changed"] == "no"
+    assert account.exchange("stop", dry="yes")["changed"] == "yes"
     assert account.exchange("stop")["changed"] == "yes"
     assert not (account.home / ".coasters").exists()
 
@@ -68,7 +74,7 @@ def test_status(account: Account) -> None:
     assert {name: account.exchange("status")[name] for name in ("slots", "running", "worker")} == {"slots": "", "running": "", "worker": ""}
     account.start()
     shown = account.exchange("status")
-    assert shown["slots"] == "3"
+    assert (shown["slots"], shown["before"]) == ("3", "builtin 3 http://127.0.0.1:1")
     assert (shown["running"], shown["worker"]) == (str(account.pid("supervisor")), str(account.pid("worker")))
     assert not (account.home / "x").exists()
 
@@ -77,7 +83,7 @@ def test_log(account: Account) -> None:
     account.start()
 
     def shown(lines: str) -> list[str]:
-        account.exchange("log", lines=lines)
+        account.exchange("status", lines=lines)
         return exchange.log_lines(account.output)
 
     account.wait(lambda: shown("20") == ["a line of the worker"])
@@ -87,7 +93,7 @@ def test_log(account: Account) -> None:
 
 
 def test_no_log(plain: Account) -> None:
-    assert plain.exchange("log")["error"] == "this pool has no logs on this host"
+    assert plain.exchange("status", lines="1")["error"] == "this pool has no logs on this host"
 
 
 def test_check_changes_nothing(account: Account) -> None:
@@ -99,6 +105,8 @@ def test_check_changes_nothing(account: Account) -> None:
     assert (answer["changed"], answer["running"]) == ("no", str(account.pid("supervisor")))
     answer = account.start(verb="check", urls="http://127.0.0.1:2")
     assert answer["changed"] == "yes"
+    assert account.start(verb="check", block="another")["changed"] == "yes"
+    assert account.start(verb="check", block="")["changed"] == "no", "a check need not know the id"
     assert len(account.started()) == 1
 
 
@@ -149,6 +157,16 @@ def test_slots_know_affinity(plain: Account) -> None:
 def test_the_clients_address_is_what_the_host_sees(plain: Account, seen: str, url: str) -> None:
     answer = plain.start(verb="check", urls="http://@:4051", environment={"SSH_CONNECTION": f"{seen} 1 10.0.0.1 22" if seen else ""})
     assert answer["urls"] == url
+
+
+def test_the_clients_address_where_sudo_hides_it(plain: Account) -> None:
+    words = shlex.quote(exchange.command("check", "default"))
+    data = exchange.standard_input(plain.settings | {"urls": "http://@:4051"}, b"#")
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"env -u SSH_CONNECTION /bin/sh -c {words}; :"], input=data, capture_output=True, cwd=plain.home, check=False,
+        env=plain.environment | {"SSH_CONNECTION": "10.1.2.3 1 10.0.0.1 22"},
+    )
+    assert exchange.answer(done.stdout.decode(), "check")["urls"] == "http://10.1.2.3:4051"
 
 
 def test_two_pools_side_by_side(account: Account) -> None:
