@@ -43,7 +43,6 @@ class Station:
         """``user@address`` of each host."""
         return [host.target for host in self.used]
 
-
     def pool_ports(self) -> list[str]:
         """Options for start_pool.py, so that pools of others on this machine are in nobody's way."""
         return ["--port", str(self.ports[0]), "--worker-port", str(self.ports[1])]

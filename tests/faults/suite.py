@@ -19,6 +19,7 @@ from .table import Row
 SHORT_JOBS, LONG_JOBS = 40, 150
 """Jobs for each fault, at least."""
 
+
 def chosen(short: bool, words: Sequence[str] = ()) -> list[Fault]:
     """The faults of the short or the long form whose names have one of the words."""
     return [fault for fault in FAULTS if (fault.short or not short) and (not words or any(word in fault.name for word in words))]
