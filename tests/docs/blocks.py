@@ -6,7 +6,7 @@
 ``sh``      commands for the reader to run
 ``yaml``    a file, when the line before it ends with a word such as "with", its name and a colon; else what a program shows
 ``ini``     the same
-no word     what the commands before it show; ``…`` stands for lines that are left out
+no word     what the commands before it show; ``…`` stands for what is left out
 ``text``    a drawing
 ==========  =====================================================================================================
 """
@@ -56,9 +56,9 @@ def of(path: Path) -> list[Block]:
 
 def missing(shown: str, output: str) -> list[str]:
     """The lines of ``shown`` that the output does not have. Numbers, the width of gaps and the order are not compared."""
-    there = [_plain(line) for line in output.splitlines()]
+    there = "\n".join(_plain(line) for line in output.splitlines())
     lines = [line for line in shown.splitlines() if line.strip() not in ("", "…")]
-    return [line for line in lines if _plain(line) not in there]
+    return [line for line in lines if not re.search(rf"^{re.escape(_plain(line)).replace('…', '.*')}$", there, re.MULTILINE)]
 
 
 def _plain(line: str) -> str:
