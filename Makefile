@@ -16,7 +16,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 # ---- set-up ----
 
@@ -91,6 +91,10 @@ test-faults: setup system ## Inject every fault, and write the tables of docs/fa
 .PHONY: molecule
 molecule: setup system ## Run the Molecule scenarios, which `make unit` runs too
 	$(BIN)/python -m pytest tests/collection/test_molecule.py
+
+.PHONY: benchmark-start
+benchmark-start: setup system ## Measure the start of a pool beside other tools, as root, in 20 minutes (SWIFT_BIN_DIR=DIR: Swift/K, too)
+	$(BIN)/python -m benchmarks.start --write $(if $(SWIFT_BIN_DIR),--swift-bin-dir $(SWIFT_BIN_DIR))
 
 .PHONY: build
 build: setup ## Build the collection's tarball and the wheel, in dist

@@ -17,7 +17,9 @@ from .end import Ending
 
 CANCEL_AFTER = 5.0
 """Seconds that ansible-playbook has to end after SIGINT before it is killed."""
-MAX_FORKS = 64
+FORKS_PER_CORE = 16
+"""Hosts contacted at once for each core: more take no less time, and each of them waits longer, until its exchange is given up."""
+MAX_FORKS = 128
 
 
 class Outcome(NamedTuple):
@@ -44,7 +46,7 @@ def environment(collections: Path, hosts: int, user: dict[str, str], connect_lim
         "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(collections_path),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         "ANSIBLE_TIMEOUT": str(connect_limit),
-        "ANSIBLE_FORKS": user.get("ANSIBLE_FORKS", str(max(1, min(hosts, MAX_FORKS)))),
+        "ANSIBLE_FORKS": user.get("ANSIBLE_FORKS", str(max(1, min(hosts, FORKS_PER_CORE * len(os.sched_getaffinity(0)), MAX_FORKS)))),
         "ANSIBLE_INVENTORY_ENABLED": "ansible.builtin.yaml",
         "ANSIBLE_LOCALHOST_WARNING": "False",
         "ANSIBLE_RETRY_FILES_ENABLED": "False",

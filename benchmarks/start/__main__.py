@@ -20,7 +20,7 @@ SIZES = [1, 4, 16, 48]
 QUICK = [1, 4]
 OTHERS_UP_TO = 16
 """Hosts at most for the tools of others, of which the slowest takes half a second a host."""
-CHECK_RUNS = 2
+CHECK_RUNS = 1
 
 
 def plan(sizes: Sequence[int], swift_bin_dir: Path | None, with_dask: bool) -> list[tuple[int, contenders.Contender]]:

@@ -125,3 +125,19 @@ def line(rounds: Sequence[Round], name: str, field: str) -> Line | None:
         return None
     slope, intercept = statistics.linear_regression([x for x, _ in points], [y for _, y in points])
     return Line(intercept, slope)
+
+
+def guarded(rounds: Sequence[Round], count: int) -> dict[str, float]:
+    """Ratios of client CPU, which a busy machine changes little, by what they tell: medians over the rounds."""
+
+    def of(costs: Round) -> dict[str, float]:
+        start = costs["start", count].cpu
+        return {
+            "a start against a no-op of Ansible's and ssh to the hosts": start / (costs["ansible-noop", 1].cpu + costs["ssh", count].cpu),
+            "the same command again against the start": costs["start again", count].cpu / start,
+            "one more host against the start": costs["start add", count].cpu / start,
+            "a stop against the start": costs["start stop", count].cpu / start,
+        }
+
+    found = [of(costs) for costs in rounds]
+    return {what: statistics.median(one[what] for one in found) for what in found[0]}

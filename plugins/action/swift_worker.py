@@ -17,6 +17,9 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundl
 from ansible_collections.coasters.pool.plugins.plugin_utils import exchange, routes
 from ansible_collections.coasters.pool.plugins.plugin_utils.host_action import HostAction, HostFailure
 
+_PROGRAM: bytes = bundle.worker_archive()
+"""The built-in engine's worker, made here because Ansible loads this file once and then forks for every host."""
+
 
 class ActionModule(HostAction):
     """Installs, checks, launches or ends the worker of one host."""
@@ -138,8 +141,7 @@ class ActionModule(HostAction):
     def _program(self, wanted: dict[str, Any]) -> bytes:
         """The worker's program. Raises ExchangeError."""
         if wanted["engine"] == "builtin":
-            archive: bytes = bundle.worker_archive()
-            return archive
+            return _PROGRAM
         script = Path(wanted["bin_dir"] or "") / "worker.pl"
         if not script.is_file():
             raise exchange.ExchangeError(f"there is no {script}: name the bin directory of a Swift/K distribution")

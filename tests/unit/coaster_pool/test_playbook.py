@@ -32,8 +32,11 @@ def test_the_users_collections_stay_behind_ours() -> None:
     assert settings["ANSIBLE_COLLECTIONS_PATH"] == "/collections:/a:/b"
 
 
-@pytest.mark.parametrize(("hosts", "forks"), [(0, "1"), (1, "1"), (8, "8"), (64, "64"), (1000, "64")])
-def test_all_hosts_at_once_up_to_a_limit(hosts: int, forks: str) -> None:
+@pytest.mark.parametrize(("cores", "hosts", "forks"), [
+    (2, 0, "1"), (2, 1, "1"), (2, 32, "32"), (2, 1000, "32"), (1, 1000, "16"), (64, 100, "100"), (64, 1000, "128"),
+])
+def test_all_hosts_at_once_as_far_as_the_cores_go(monkeypatch: pytest.MonkeyPatch, cores: int, hosts: int, forks: str) -> None:
+    monkeypatch.setattr(playbook.os, "sched_getaffinity", lambda pid: set(range(cores)))
     assert playbook.environment(COLLECTIONS, hosts, {})["ANSIBLE_FORKS"] == forks
 
 
