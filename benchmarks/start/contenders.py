@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +69,13 @@ def station(hosts: Hosts, used: Sequence[Host], spare: Host) -> Iterator[Station
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
+    """Below those that systems give to connections, one of which could take them meanwhile."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20000, 32000)
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            found.append(port)
+    return found
 
 
 def _clean(hosts: Sequence[Host]) -> None:

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 PAUSE = 0.005
 """Seconds between two looks at whether a command is done."""
-ASK_PAUSE = 0.02
-"""Seconds between two questions to a service, which has to answer them beside its work."""
+ASK_PAUSE = 0.1
+"""Seconds between two questions to a service, whose answers are work of the client's as well."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
