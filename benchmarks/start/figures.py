@@ -13,6 +13,7 @@ from .meter import Cost
 
 Round = dict[tuple[str, int], Cost]
 """One round: (what, number of hosts) to its cost."""
+FIELDS = ("seconds", "cpu", "ended")
 CONNECT_LIMIT = 10.0
 """Seconds that start_pool.py gives a host to answer."""
 
@@ -27,11 +28,11 @@ class Results:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """``rounds`` and ``checked`` are lists of ``{"start 16": {"seconds": …, "cpu": …}}``."""
+        """``rounds`` and ``checked`` are lists of ``{"start 16": {"seconds": …, "cpu": …, "ended": …}}``."""
 
         def plain(rounds: list[Round]) -> list[dict[str, dict[str, float]]]:
             return [
-                {f"{name} {count}": {"seconds": round(cost.seconds, 3), "cpu": round(cost.cpu, 3)} for (name, count), cost in one.items()}
+                {f"{name} {count}": {field: round(getattr(cost, field), 3) for field in FIELDS} for (name, count), cost in one.items()}
                 for one in rounds
             ]
 
@@ -45,7 +46,7 @@ def from_json(value: dict[str, Any]) -> Results:
         found: list[Round] = []
         for one in rounds:
             named = {key.rpartition(" "): cost for key, cost in one.items()}
-            found.append({(name, int(count)): Cost(cost["seconds"], cost["cpu"], 0) for (name, _, count), cost in named.items()})
+            found.append({(name, int(count)): Cost(status=0, **cost) for (name, _, count), cost in named.items()})
         return found
 
     return Results(value["machine"], costs(value["rounds"]), costs(value["checked"]), value["seconds"])
@@ -61,7 +62,7 @@ def median(rounds: Sequence[Round], name: str, count: int) -> Cost | None:
     found = [one[name, count] for one in rounds if (name, count) in one]
     if not found:
         return None
-    return Cost(statistics.median(cost.seconds for cost in found), statistics.median(cost.cpu for cost in found), 0)
+    return Cost(status=0, **{field: statistics.median(getattr(cost, field) for cost in found) for field in FIELDS})
 
 
 class Goal(NamedTuple):
@@ -103,7 +104,7 @@ def goals(most: int, some: int = 16) -> list[Goal]:
         Goal(f"the same command again, {most} hosts, against the cold start", 0.6, 0.3, seconds("start again", most, "start", most)),
         Goal(f"stop, {most} hosts, against the cold start", 0.6, 0.3, seconds("start stop", most, "start", most)),
         Goal(f"every tenth of {most} hosts dead, against the cold start and one connect limit", 1.0, None,
-             lambda costs: costs["dead", most].seconds / (costs["start", most].seconds + CONNECT_LIMIT)),
+             lambda costs: costs["dead", most].ended / (costs["start", most].ended + CONNECT_LIMIT)),
     ]
 
 

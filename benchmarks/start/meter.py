@@ -31,12 +31,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 class Cost(NamedTuple):
     """``seconds`` of wall clock until it was ready; ``cpu`` seconds of all processes of the client, up to the end of the command when
-    there was one; the exit ``status``, None for a command that was still running.
+    there was one; the exit ``status``, None for a command that was still running; seconds until it ``ended``.
     """
 
     seconds: float
     cpu: float
     status: int | None
+    ended: float
 
 
 class Client:
@@ -154,7 +155,8 @@ def _run(tree: _Tree, cwd: str, command: list[str], env: dict[str, str], ready: 
         if seconds is None and (_is_ready(ready) if ready else status is not None):
             seconds = time.monotonic() - began
         if status or (seconds is not None and (status is not None or (ready and "file" in ready))):
-            return {"seconds": seconds or time.monotonic() - began, "cpu": tree.cpu() - cpu, "status": status}
+            now = time.monotonic() - began
+            return {"seconds": seconds or now, "cpu": tree.cpu() - cpu, "status": status, "ended": now}
         if time.monotonic() - began > limit:
             said = Path(cwd, "log").read_text(errors="replace")[-2000:]
             return {"error": f"{command[0]} was not done after {limit:g} s; it said: {said}"}

@@ -18,9 +18,9 @@ def costs(start: float, ssh: float = 1.0) -> figures.Round:
     for count in (1, 4, 16):
         mine = start + 0.5 * (count - 1)
         for name in ("start", "start again", "start add", "start stop", "ansible-noop"):
-            found[name, count] = Cost(mine, 2 * mine, 0)
-        found["ssh", count] = Cost(ssh * count, ssh * count, 0)
-    found["dead", 16] = Cost(5.0, 1.0, 0)
+            found[name, count] = Cost(mine, 2 * mine, 0, mine + 1)
+        found["ssh", count] = Cost(ssh * count, ssh * count, 0, ssh * count)
+    found["dead", 16] = Cost(5.0, 1.0, 0, 6.0)
     return found
 
 
@@ -28,7 +28,7 @@ ROUNDS = [costs(2.0), costs(4.0), costs(3.0)]
 
 
 def test_medians_are_of_each_field_over_the_rounds() -> None:
-    assert figures.median(ROUNDS, "start", 4) == Cost(4.5, 9.0, 0)
+    assert figures.median(ROUNDS, "start", 4) == Cost(4.5, 9.0, 0, 5.5)
     assert figures.median(ROUNDS, "dask", 4) is None
     assert figures.sizes(ROUNDS) == [1, 4, 16]
 
@@ -37,7 +37,7 @@ def test_a_goal_is_the_median_of_the_ratios_of_each_round() -> None:
     goals = {goal.what: goal.reached(ROUNDS) for goal in figures.goals(16)}
     assert goals["16 hosts, against `ssh HOST true` on all at once"] == pytest.approx(10.5 / 16)
     assert goals["client CPU for each further host, against that of `ssh HOST true`"] == pytest.approx(1.0)
-    assert goals["every tenth of 16 hosts dead, against the cold start and one connect limit"] == pytest.approx(5 / 20.5)
+    assert goals["every tenth of 16 hosts dead, against the cold start and one connect limit"] == pytest.approx(6 / 21.5)
     assert goals["16 hosts, until all workers are listed, against Dask `SSHCluster`"] is None
 
 
@@ -46,7 +46,7 @@ def test_the_model_is_a_line_through_the_medians() -> None:
     assert line is not None
     assert (line.first, line.each) == (pytest.approx(3.0), pytest.approx(0.5))
     assert line.at(1001) == pytest.approx(503.0)
-    assert figures.line([{("ssh", 1): Cost(1, 1, 0)}], "ssh", "cpu") is None
+    assert figures.line([{("ssh", 1): Cost(1, 1, 0, 1)}], "ssh", "cpu") is None
 
 
 def test_what_is_guarded() -> None:
