@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,11 +75,12 @@ class Goal(NamedTuple):
     of: Callable[[Round], float]
 
     def reached(self, rounds: Sequence[Round]) -> float | None:
-        """The median of the rounds' ratios; None when what it compares was not measured."""
-        try:
-            return statistics.median(self.of(one) for one in rounds)
-        except KeyError:
-            return None
+        """The median of the rounds' ratios; None when what it compares was not measured in any."""
+        ratios = []
+        for one in rounds:
+            with contextlib.suppress(KeyError):
+                ratios.append(self.of(one))
+        return statistics.median(ratios) if ratios else None
 
 
 def further(costs: Round, name: str, count: int) -> float:
