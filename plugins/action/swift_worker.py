@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible.module_utils.common.text.converters import to_text
 
 from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, tunnels
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
@@ -129,10 +128,9 @@ class ActionModule(HostAction):
             with contextlib.suppress(tunnels.TunnelError):
                 port = tunnels.ask(state.folder(wanted["pool"]), {"look": host}, limit=5)["port"] or port
         elif route == "tunnel":
-            ssh = [to_text(word) for word in self._connection._build_command(self._connection.get_option("ssh_executable"), "ssh")]
             request = {
                 "open": host,
-                "command": tunnels.command(ssh, self._connection.get_option("host")),
+                "command": tunnels.command(self.ssh_words(), self._connection.get_option("host")),
                 "to": f"127.0.0.1:{port}",
             }
             port = self.connected(lambda: _port(wanted["pool"], request))

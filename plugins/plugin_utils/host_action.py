@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.coasters.pool.plugins.module_utils import state
 from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 
-from . import causes, exchange
+from . import causes, exchange, host_keys
 
 CROWD_LIMIT = 10.0
 """Seconds in which a login that is dropped is tried again."""
@@ -54,6 +55,8 @@ class HostAction(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(None, task_vars)
         dummy, wanted = self.validate_argument_spec(argument_spec=dict(self.SPEC))
         try:
+            if self._connection.transport == "ssh":
+                self._check_connection()
             return {**result, **self.work(wanted, (task_vars or {}).get("inventory_hostname", ""))}
         except HostFailure as failure:
             return dict(result, failed=True, cause=failure.cause, msg=str(failure))
@@ -67,14 +70,22 @@ class HostAction(ActionBase):  # type: ignore[misc]
         """What is to be done with the validated arguments on the inventory's ``host``; its part of the result."""
         raise NotImplementedError
 
+    def ssh_words(self) -> list[str]:
+        """The ssh command as Ansible would run it, without the host. Raises AnsibleConnectionFailure."""
+        return [to_text(word) for word in self._connection._build_command(self._connection.get_option("ssh_executable"), "ssh")]
+
+    def _check_connection(self) -> None:
+        """Raises ExchangeError when ssh would not do what it looks like."""
+        if str(self._connection.get_option("host")).startswith("-"):
+            raise exchange.ExchangeError("the name of a host cannot start with '-', where ssh would take it for an option")
+        host_keys.check(self.ssh_words())
+
     def exchange(self, verb: str, pool: str, settings: Mapping[str, str], program: bytes = b"") -> tuple[dict[str, str], list[str]]:
         """The values and the log lines of the host's answer.
 
         Raises HostFailure when it names an error, ExchangeError, StateError on a bad pool name, AnsibleConnectionFailure.
         """
         words, data = exchange.command(verb, state.check_name(pool)), exchange.standard_input(settings, program)
-        if self._connection.transport == "ssh" and str(self._connection.get_option("host")).startswith("-"):
-            raise exchange.ExchangeError("the name of a host cannot start with '-', where ssh would take it for an option")
         # What runs on this machine itself would inherit the limit.
         with contextlib.nullcontext() if self._connection.transport == "local" else bounded_memory(MAX_MEMORY):
             done = self.connected(lambda: self._execute(words, data))

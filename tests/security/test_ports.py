@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,9 +32,8 @@ for port in own or range(1, 65536):
             found.append(port)
 print(json.dumps(found))
 """
-SPEAK = """
+FRAMES = """
 import encodings.idna, os, socket, struct, sys
-os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 def frame(flags, data, tag=1):
     return struct.pack("<5I", tag, flags, len(data), tag ^ flags ^ len(data), 0) + data
 def ask(port, *words):
@@ -45,15 +46,22 @@ def ask(port, *words):
             return sock.recv(65536)
         except OSError as error:
             return str(error).encode()
+"""
+SPEAK = FRAMES + """
+os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 client, worker, control = map(int, sys.argv[2:5])
 print(ask(client, b"VERSION"))
 print(ask(client, b"INFO", b"workers", b""))
 print(ask(client, b"GET", b"file://localhost/etc/passwd", b"x"))
 print(ask(worker, b"VERSION"))
 print(ask(worker, b"REGISTER", sys.argv[5].encode(), b"thief", b"maxwalltime = -1, concurrency = 4"))
-with socket.create_connection(("127.0.0.1", control), 10) as sock:
-    sock.sendall(b"GET /wmInfo HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
-    print(sock.recv(65536))
+for path in (b"/wmInfo", b"/probe", b"/metrics"):
+    with socket.create_connection(("127.0.0.1", control), 10) as sock:
+        sock.sendall(b"GET " + path + b" HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+        print(sock.recv(65536))
+"""
+REGISTER = FRAMES + """
+print(ask(int(sys.argv[1]), b"REGISTER", sys.argv[2].encode(), b"thief", b"maxwalltime = -1, concurrency = 4"))
 """
 
 
@@ -80,6 +88,11 @@ def pool(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 def ports(station: Station) -> dict[str, int]:
     known: dict[str, int] = json.loads((station.state / "coasters" / "default" / "pool.json").read_text())["ports"]
     return known
+
+
+def blocks(station: Station) -> list[str]:
+    lines = (station.state / "coasters" / "default" / "workers").read_text().splitlines()
+    return [line.split()[0] for line in lines]
 
 
 def test_it_works_with_every_packet_from_the_hosts_dropped(pool: tuple[Station, str]) -> None:
@@ -109,11 +122,32 @@ def test_a_scan_from_a_host(pool: tuple[Station, str]) -> None:
 def test_a_second_user_of_the_client(pool: tuple[Station, str]) -> None:
     """Even with a block id that it cannot have."""
     station, _url = pool
-    block = (station.state / "coasters" / "default" / "workers").read_text().split()[0]
     known, user = ports(station), pwd.getpwnam("nobody").pw_uid
-    words = [str(user), str(known["service"]), str(known["worker"]), str(known["control"]), block]
+    words = [str(user), str(known["service"]), str(known["worker"]), str(known["control"]), blocks(station)[0]]
     done = subprocess.run([sys.executable, "-c", SPEAK, *words], capture_output=True, text=True, timeout=120, check=True)
     answers = done.stdout.splitlines()
-    assert len(answers) == 6
+    assert len(answers) == 8
     assert all(f"user {user} may not use this service" in answer for answer in answers), done.stdout
+    assert len(station.status()["workers"]) == 8
+
+
+def test_sockets_with_a_path(pool: tuple[Station, str]) -> None:
+    """The keeper's, and those of ssh's connections to the hosts, are in folders that are closed to others."""
+    station, _url = pool
+    connections = list((station.hosts.client.home / ".ansible" / "cp").iterdir())
+    assert len(connections) == 8
+    for path in (station.state / "coasters" / "default" / "keeper.sock", *connections):
+        assert path.is_socket() and stat.S_IMODE(path.parent.stat().st_mode) == 0o700, path
+
+
+def test_what_leads_to_the_client_from_a_host(pool: tuple[Station, str]) -> None:
+    """Whoever is on the host reaches the end of its tunnel, and gets nowhere without an id, nor with that of another host."""
+    station, _url = pool
+    host = station.hosts[0]
+    settings = host.run("cat .coasters/default/settings")
+    match = re.search(r"^urls=http://127\.0\.0\.1:([0-9]+)$", settings, re.M)
+    assert match
+    own = host.run("cat .coasters/default/block").strip()
+    for block, why in (("0" * 32, "not in this pool's list"), *((block, "in use by another worker") for block in blocks(station) if block != own)):
+        assert why in host.run(f"python3 - {match[1]} {block}", stdin=REGISTER.encode(), user="root")
     assert len(station.status()["workers"]) == 8

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -34,20 +35,20 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 class Watch(threading.Thread):
-    """Collects the command lines of all processes on this machine, those of isolated hosts among them."""
+    """Collects the command lines and environments of all processes on this machine, those of isolated hosts among them."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.seen: set[bytes] = set()
+        self.environments: set[bytes] = set()
         self.over = threading.Event()
 
     def run(self) -> None:
         while not self.over.wait(0.02):
             for name in filter(str.isdigit, os.listdir("/proc")):
-                try:
+                with contextlib.suppress(OSError):
                     self.seen.add(Path("/proc", name, "cmdline").read_bytes())
-                except OSError:
-                    continue
+                    self.environments.add(Path("/proc", name, "environ").read_bytes())
 
 
 def test_where_they_are(station: Station, tmp_path: Path) -> None:
@@ -70,6 +71,7 @@ def test_where_they_are(station: Station, tmp_path: Path) -> None:
     ours = [words for words in watch.seen if b"cog-job-submit" not in words]
     assert len(ours) > 10
     assert not [words for words in ours for secret in (*ids, SECRET.encode()) if secret in words]
+    assert not [words for words in watch.environments for block in ids if block in words]
     for path, data in contents(station.state).items():
         assert path == folder / "workers" or not any(block in data for block in ids), path
         assert SECRET.encode() not in data, path

@@ -33,6 +33,7 @@ fail() { # cause, sentence
 }
 
 [ -n "${HOME:-}" ] && [ -d "$HOME" ] || fail home "the user has no home directory on this host: make one"
+cd "$HOME" || fail home "the user may not enter its home directory $HOME on this host: mend its owner" # who becomes another user is elsewhere
 base=$HOME/.coasters
 dir=$base/$pool
 new=$base/.new:$pool:$$
