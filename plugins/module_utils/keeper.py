@@ -49,6 +49,8 @@ workers give up."""
 STEADY = 60.0
 """Seconds that a service has to run until the pauses begin anew."""
 LOG_LINES = 20
+MAX_FILES = 16384
+"""Open files that the keeper may have when the system lets it: a tunnel takes one, and a pool has 10,000 hosts at most."""
 
 LEASH = """\
 exec 3<&0 </dev/null
@@ -260,8 +262,8 @@ def main(path: str) -> int:
     if settings is None:
         sys.stderr.write("there is no keeper.json in %s\n" % path)
         return 1
-    # A tunnel takes one descriptor, and the usual limit of 1,024 is one for programs that still use select().
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MAX_FILES)), hard))
     return asyncio.run(Keeper(path, settings).run())
 
 

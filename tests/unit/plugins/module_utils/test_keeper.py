@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -331,6 +332,18 @@ def test_an_owner_that_is_gone_already(pool: Pool) -> None:
     pool.start(owner={"pid": os.getpid(), "started": "1"})
     assert pool.ended()[0] == 0
     assert pool.processes() == []
+
+
+def test_it_may_have_a_file_for_each_tunnel(pool: Pool) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pool.service("exec sleep 1000")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        pool.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wait(pool.alive)
+    assert resource.prlimit(pool.known()["keeper"]["pid"], resource.RLIMIT_NOFILE) == (min(hard, keeper.MAX_FILES), hard)
 
 
 def test_nothing_to_keep(pool: Pool) -> None:
