@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs ansible-test on a copy of this checkout: it wants a path that ends in ``ansible_collections/coasters/pool``.
 
-Run as: python .ci/ansible_test.py sanity|units [OPTION …], with the Python of an environment that has ansible-core.
+Run as: python .ci/collection_tests.py sanity|units [OPTION …], with the Python of an environment that has ansible-core.
 Its virtual environments, one for each of its tests, stay in a home folder of their own in ``build/``.
 """
 
