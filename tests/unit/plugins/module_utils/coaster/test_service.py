@@ -853,11 +853,12 @@ def test_who_does_not_register_is_not_kept(start: Callable[..., Running], monkey
     assert not service.look(lambda running: running.strangers)
 
 
-def test_a_stranger_cannot_make_the_service_hold_much(service: Running) -> None:
+def test_a_stranger_cannot_make_the_service_hold_much(service: Running, caplog: pytest.LogCaptureFixture) -> None:
     stranger = service.stranger()
     with contextlib.suppress(ConnectionError):
-        stranger.command("REGISTER", *[b"x" * 100000] * 3)
+        stranger.command("REGISTER", *[b"x" * 100000] * 4)
     assert stranger.closed()
+    assert "larger than the limit of %d bytes" % module.MAX_FIRST_MESSAGE in caplog.text
     assert service.worker().command("RLOG", b"INFO", b"x" * 1000000)
 
 
