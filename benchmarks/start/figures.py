@@ -47,7 +47,7 @@ def from_json(value: dict[str, Any]) -> Results:
         found: list[Round] = []
         for one in rounds:
             named = {key.rpartition(" "): cost for key, cost in one.items()}
-            found.append({(name, int(count)): Cost(status=0, **cost) for (name, _, count), cost in named.items()})
+            found.append({(name, int(count)): Cost(status=0, **cost) for (name, dummy, count), cost in named.items()})
         return found
 
     return Results(value["machine"], costs(value["rounds"]), costs(value["checked"]), value["seconds"])
@@ -126,7 +126,7 @@ def line(rounds: Sequence[Round], name: str, field: str) -> Line | None:
     points = [(count - 1, getattr(cost, field)) for count in sizes(rounds) if (cost := median(rounds, name, count))]
     if len(points) < 2:
         return None
-    slope, intercept = statistics.linear_regression([x for x, _ in points], [y for _, y in points])
+    slope, intercept = statistics.linear_regression([x for x, dummy in points], [y for dummy, y in points])
     return Line(intercept, slope)
 
 

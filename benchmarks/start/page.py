@@ -46,7 +46,7 @@ def write(results: Results) -> None:
     """Replace what stands between the marks in the page. Raises ValueError when it has none."""
     text = PAGE.read_text(encoding="utf-8")
     head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    dummy, end, tail = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{PAGE} has no place for the tables: it needs the lines {BEGIN!r} and {END!r}")
     PAGE.write_text(f"{head}{BEGIN}\n\n{tables(results)}\n\n{END}{tail}", encoding="utf-8")

@@ -66,7 +66,7 @@ def none(scene: Scene) -> None:
 
 
 def crash(scene: Scene) -> None:
-    _, host = ready(scene)
+    dummy, host = ready(scene)
     scene.inject()
     host.crash()
     time.sleep(3)
@@ -83,7 +83,7 @@ fault("host crash and reboot, direct route", arguments=("--route", "direct"))(cr
 
 
 def cut(scene: Scene, seconds: float) -> None:
-    _, host = ready(scene)
+    dummy, host = ready(scene)
     scene.inject()
     host.cut()
     time.sleep(seconds)
@@ -104,7 +104,7 @@ def cut_30(scene: Scene) -> None:
 
 @fault("cable cut for 100 s")
 def cut_100(scene: Scene) -> None:
-    _, host = ready(scene)
+    dummy, host = ready(scene)
     scene.inject()
     host.cut()
     time.sleep(100)
@@ -170,7 +170,7 @@ def impaired_start(scene: Scene) -> None:
 
 @fault("disk full on a host", short=True, hosts=[{"home_size": "8m"}, {}, {}, {}])
 def disk_full(scene: Scene) -> None:
-    _, host = ready(scene)
+    dummy, host = ready(scene)
     host.run("cat /dev/zero > fill", check=False)
     time.sleep(10)
     scene.inject()
@@ -258,7 +258,7 @@ def clock_jumped(scene: Scene) -> None:
 
 @fault("worker SIGKILL", short=True)
 def worker_killed(scene: Scene) -> None:
-    _, host = ready(scene)
+    dummy, host = ready(scene)
     scene.inject()
     os.kill(scene.on_host(host, "worker "), signal.SIGKILL)
     scene.await_whole()
@@ -267,7 +267,7 @@ def worker_killed(scene: Scene) -> None:
 
 @fault("worker SIGSTOP for 30 s")
 def worker_stopped(scene: Scene) -> None:
-    _, host = ready(scene)
+    dummy, host = ready(scene)
     pid = scene.on_host(host, "worker ")
     scene.inject()
     os.kill(pid, signal.SIGSTOP)
@@ -279,7 +279,7 @@ def worker_stopped(scene: Scene) -> None:
 
 @fault("supervisor SIGKILL", short=True)
 def supervisor_killed(scene: Scene) -> None:
-    _, host = ready(scene)
+    dummy, host = ready(scene)
     scene.inject()
     os.kill(scene.on_host(host, "supervisor "), signal.SIGKILL)
     scene.await_whole()
@@ -288,7 +288,7 @@ def supervisor_killed(scene: Scene) -> None:
 
 @fault("supervisor SIGKILL, then worker SIGKILL")
 def both_killed(scene: Scene) -> None:
-    _, host = ready(scene)
+    dummy, host = ready(scene)
     scene.inject()
     worker = scene.on_host(host, "worker ")
     os.kill(scene.on_host(host, "supervisor "), signal.SIGKILL)
@@ -332,7 +332,7 @@ def service_stopped(scene: Scene) -> None:
 
 @fault("cog-job-submit SIGKILL", short=True)
 def clients_killed(scene: Scene) -> None:
-    load, _ = ready(scene)
+    load, dummy = ready(scene)
     scene.inject()
     killed = set(map(str, load.kill(6)))
 
@@ -359,7 +359,7 @@ def must_name(scene: Scene, host: Host, *words: str) -> None:
 @fault("sshd's MaxStartups exceeded at start", short=True, hosts=[{"max_startups": "2"}, {}, {}, {}])
 def max_startups(scene: Scene) -> None:
     host = scene.hosts[0]
-    held = [socket.create_connection((host.address, host.port)) for _ in range(2)]
+    held = [socket.create_connection((host.address, host.port)) for dummy in range(2)]
     scene.start()
     must_name(scene, host, "MaxStartups")
     scene.begin_load(scene.hosts[1:])
@@ -372,7 +372,7 @@ def max_startups(scene: Scene) -> None:
     scene.end()
 
 
-@fault("MaxStartups of a jump host exceeded", hosts=[{"max_startups": "2"}, *({} for _ in range(7))])
+@fault("MaxStartups of a jump host exceeded", hosts=[{"max_startups": "2"}, *({} for dummy in range(7))])
 def jump_host(scene: Scene) -> None:
     behind = scene.hosts[1:]
     with scene.hosts.client.ssh_config.open("a") as config:

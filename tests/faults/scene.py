@@ -121,7 +121,7 @@ class Scene:
         with self._output().open("wb") as output:
             done = subprocess.run(
                 self.command(), env=self.environment, cwd=self.place, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                timeout=START_LIMIT,
+                timeout=START_LIMIT, check=False,
             )
         if done.returncode:
             raise Problem(f"the same command ended with status {done.returncode}: {self.said()}")

@@ -32,7 +32,7 @@ class Row:
 
     def cells(self) -> list[str]:
         if self.skipped:
-            return [self.fault, *("–" for _ in HEADER[1:])]
+            return [self.fault, *("–" for dummy in HEADER[1:])]
         found = self.outcome
         counts = (found.jobs, found.completed, found.failed, len(found.lost), len(found.unreported), len(found.twice))
         return [self.fault, *map(str, counts), "–" if self.whole is None else f"{self.whole:.1f}"]
@@ -61,7 +61,7 @@ def fill(page: Path, rows: Sequence[Row], names: Sequence[str], notes: bool = Tr
     for row in rows:
         table[row.fault] = _line(row.cells())
         seen[row.fault] = f"- **{row.fault}**: {row.note or 'not run: ' + row.skipped}" if row.note or row.skipped else ""
-    head = [_line(HEADER), _line(("---", *("--:" for _ in HEADER[1:])))]
+    head = [_line(HEADER), _line(("---", *("--:" for dummy in HEADER[1:])))]
     parts = [head + [table[name] for name in names if name in table]]
     if notes:
         parts.append([seen[name] for name in names if seen.get(name)])
