@@ -1,6 +1,6 @@
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The life of a pool as its user leads it: host words, growth, a look from another shell, and hosts that fail."""
+"""The life of a pool as its user leads it: host words, growth, a look from another shell, and every way to end it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import contextlib
 import os
 import pty
 import re
+import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.conftest import ROOT
 from tests.integration.station import ANY_PORTS, LIMIT, Station, wait
 from tests.testhosts import Host
 
@@ -73,6 +78,47 @@ class TestHosts:
 
 
 class TestGrowth:
+    def test_only_new_hosts_are_contacted_and_one_that_leaves_is_drained(self, station: Station) -> None:
+        first, second, third = hosts = list(station.hosts[:3])
+        with detached(station, first.target, second.target) as started:
+            url = started.stdout.split()[-1]
+            before = logins(hosts)
+            same = station.start_pool(*ANY_PORTS, first.target, second.target)
+            assert (same.returncode, same.stdout) == (0, started.stdout)
+            assert "nothing to do" in same.stderr
+            assert logins(hosts) == before
+
+            more = station.start_pool(*ANY_PORTS, *(host.target for host in hosts))
+            assert (more.returncode, more.stdout) == (0, started.stdout)
+            assert f"{third.address}: worker started" in more.stderr
+            now = logins(hosts)
+            assert now[:2] == before[:2]
+            assert now[2] > before[2]
+
+            other = station.start_pool(*ANY_PORTS, f"{first.target}*7")
+            assert f"{first.address}: runs with {slots(station)[first.address]} slots, not 7; --restart ends its jobs and changes it" in other.stderr
+
+            with contextlib.ExitStack() as stack:
+                script = "until [ -e /tmp/leave ]; do sleep 0.1; done"
+                count = sum(slots(station).values())
+                jobs = [stack.enter_context(station.job(url, "/bin/sh", "-c", script)) for dummy in range(count)]
+                wait(lambda: station.status()["jobs"]["active"] == count)
+                removal = subprocess.Popen(
+                    [sys.executable, str(ROOT / "start_pool.py"), "--remove", first.address], env=station.env, stderr=subprocess.PIPE, text=True,
+                )
+                wait(lambda: first.address not in (station.state / "coasters" / "default" / "workers").read_text())
+                assert removal.poll() is None
+                for host in hosts:
+                    host.run("touch /tmp/leave")
+                assert [job.wait(LIMIT) for job in jobs] == [0] * count
+                assert removal.communicate(timeout=LIMIT)[1] == ""
+                assert removal.returncode == 0
+            wait(lambda: set(slots(station)) == {second.address, third.address})
+            wait(lambda: not [line for line in station.there() if line.startswith(f"{first.name} ")])
+            for host in hosts:
+                host.run("rm -f /tmp/leave")
+        assert station.left() == []
+
     def test_slots_are_changed_when_that_is_asked_for(self, station: Station) -> None:
         first, second = station.hosts[:2]
         with detached(station, f"{first.target}*2", f"{second.target}*2"):
@@ -185,3 +231,66 @@ class TestFailures:
         trust = host.address.rpartition(".")[0] + ".0/24"
         with detached(station, "--trust", trust, host.target):
             assert list(slots(station)) == [host.address]
+
+
+class TestStop:
+    def test_after_a_start_that_was_killed(self, station: Station) -> None:
+        with station.pool(*ANY_PORTS, *(host.target for host in station.hosts)) as running:
+            wait(lambda: running.said.count("worker started") == len(station.hosts))
+            running.end(signal.SIGKILL)
+        done = station.start_pool("--stop")
+        assert (done.returncode, done.stderr) == (0, "stopping the pool\n")
+        assert station.files() == []
+        station.wait_until_nothing_is_left()
+        done = station.start_pool("--stop")
+        assert (done.returncode, done.stderr) == (0, "there is no pool named 'default': nothing to stop\n")
+
+    @pytest.mark.parametrize("seconds", [0.5, 1.5])
+    def test_while_it_starts_elsewhere(self, station: Station, seconds: float) -> None:
+        with station.pool(*ANY_PORTS, *(host.target for host in station.hosts)) as running:
+            time.sleep(seconds)
+            assert station.start_pool("--stop").returncode == 0
+            wait(lambda: running.process.poll() is not None)
+            assert "Traceback" not in running.said
+        station.wait_until_nothing_is_left()
+
+    def test_with_its_logs_kept(self, station: Station) -> None:
+        host = station.hosts[0]
+        assert station.start_pool(*ANY_PORTS, "--detach", host.target).returncode == 0
+        assert station.start_pool("--stop", "--keep").returncode == 0
+        assert host.run("ls .coasters/default").split() == ["logs"]
+        assert [path.name for path in (station.state / "coasters" / "default").iterdir()] == ["logs"]
+        assert station.here() + station.there() == []
+        assert station.start_pool("--stop").returncode == 0
+        host.run("rm -r .coasters")
+
+
+class TestCommand:
+    def test_a_command_on_a_pool_of_its_own(self, station: Station, tmp_path: Path) -> None:
+        config = tmp_path / "config.yaml"
+        mine = ["# mine", "backends:", "  local: {cpus: 4}  # keep"]
+        config.write_text("\n".join(mine) + "\n")
+        script = (
+            'echo "$COASTER_SERVICE_URL $COASTER_WORKERS $COASTER_CPUS_PER_WORKER";'
+            ' cog-job-submit -s "$COASTER_SERVICE_URL" -redirected /bin/hostname; exit 7'
+        )
+        done = station.start_pool(
+            *ANY_PORTS, "--jetstream-config", str(config), f"{station.hosts[0].target}*3", f"{station.hosts[1].target}*2", "--", "/bin/sh", "-c", script,
+        )
+        assert done.returncode == 7, done.stderr
+        [url, workers, cpus], [hostname] = (line.split() for line in done.stdout.splitlines()[:2])
+        assert (workers, cpus) == ("2", "2")
+        assert hostname in {host.hostname for host in station.hosts[:2]}
+        assert station.left() == []
+        text = config.read_text()
+        assert [line for line in text.splitlines() if line in mine] == mine
+        assert yaml.safe_load(text)["backends"]["cloud_swift"]["pool_info"] == {"cpus_per_worker": 2, "workers": 2, "serviceurl": url}
+
+    def test_a_configuration_that_cannot_be_written_is_said_before_anything_starts(self, station: Station, tmp_path: Path) -> None:
+        config = tmp_path / "config.yaml"
+        config.write_text("backends: [\n")
+        done = station.start_pool(*ANY_PORTS, "--jetstream-config", str(config), station.hosts[0].target)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert str(config) in done.stderr.splitlines()[-1]
+        assert config.read_text() == "backends: [\n"
+        assert station.left() == []
