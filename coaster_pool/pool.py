@@ -89,10 +89,10 @@ class Pool:
             raise Failure(NO_SERVICE, str(error)) from error
         return dict(known, members=sorted(members.load(self.name)))
 
-    def _silent(self, running: dict[str, Any]) -> set[str]:
-        """The hosts whose workers do not answer: one that was just rebooted is on the service's list for a while."""
+    def _answering(self, running: dict[str, Any]) -> set[str]:
+        """The hosts whose workers live: one that was just rebooted is on the service's list for a while."""
         try:
-            return set(self._statistics.silent(running["control_url"], ANSWER_LIMIT))
+            return set(self._statistics.answering(running["control_url"], ANSWER_LIMIT))
         except self._statistics.StatisticsError as error:
             raise Failure(NO_SERVICE, str(error)) from error
 
@@ -102,10 +102,8 @@ class Pool:
         Raises Failure when there is no service, or when fewer workers than wanted could be started.
         """
         running = self.status()
-        there = {worker["name"]: worker for worker in running["workers"]} if running else {}
-        if running:
-            silent = self._silent(running)
-            there = {name: worker for name, worker in there.items() if name not in silent}
+        answering = self._answering(running) if running else set()
+        there = {worker["name"]: worker for worker in running["workers"] if worker["name"] in answering} if running else {}
         wanted = {name: variables for name, variables in hosts.items() if name not in there or self.options.restart}
         if running:
             self.info = running

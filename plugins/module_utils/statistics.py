@@ -58,19 +58,22 @@ def fetch(control_url: str, limit: float = LIMIT) -> Statistics:
     return read(_ask(control_url, "/wmInfo", limit))
 
 
-def silent(control_url: str, limit: float) -> "Set[str]":
-    """Names of the workers that the service lists but that do not answer within ``limit`` seconds: their hosts may be down.
+def answering(control_url: str, limit: float) -> "Set[str]":
+    """Names of the workers that live: those that answer a probe within ``limit`` seconds, all on the list with an engine that has none.
 
-    Empty when the engine cannot tell. Raises StatisticsError.
+    A worker whose host went down is on the list until its connection is missed, which the probe itself may bring about.
+    Raises StatisticsError.
     """
-    if "coaster" not in _ask(control_url, "/wmInfo", LIMIT):
-        return set()
+    info = _ask(control_url, "/wmInfo", LIMIT)
+    if "coaster" not in info:
+        return {worker.name for worker in read(info).workers}
     asked = _ask(control_url, "/probe", LIMIT)["coaster"]
     until = time.monotonic() + limit
     while True:
-        unheard = {worker.name for worker in fetch(control_url).workers if worker.last_seen <= asked["now"]}
-        if not unheard or time.monotonic() > until:
-            return unheard
+        workers = fetch(control_url).workers
+        heard = {worker.name for worker in workers if worker.last_seen > asked["now"]}
+        if len(heard) == len(workers) or time.monotonic() > until:
+            return heard
         time.sleep(_PAUSE)
 
 

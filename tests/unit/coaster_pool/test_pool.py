@@ -229,7 +229,7 @@ class TestService:
         state.write_json(os.path.join(state.folder("default"), "pool.json"), {"keeper": state.this_process(), "control_url": url})
         pool = terminal.pool("--status")
         failed(NO_SERVICE, "", pool.status)
-        failed(NO_SERVICE, "", lambda: pool._silent({"engine": "builtin", "control_url": url}))
+        failed(NO_SERVICE, "", lambda: pool._answering({"engine": "builtin", "control_url": url}))
         os.unlink(os.path.join(state.folder("default"), "pool.json"))
 
     def test_a_name_that_is_none(self, terminal: Terminal) -> None:
@@ -241,9 +241,6 @@ class TestService:
         with monkeypatch.context() as there:
             there.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
             failed(NO_SERVICE, "cannot be made", lambda: pool.start({"localhost": {}}))
-
-    def test_swift_cannot_be_asked_who_lives(self, terminal: Terminal) -> None:
-        assert terminal.pool("--status")._silent({"engine": "swift"}) == set()
 
     def test_what_swift_leaves_open_is_said(self, terminal: Terminal) -> None:
         pool = terminal.pool("localhost")

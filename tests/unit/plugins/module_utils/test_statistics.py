@@ -161,16 +161,23 @@ def seen(at: float) -> dict[str, Any]:
 
 def test_a_worker_that_answers_the_probe() -> None:
     with saying(seen(98.0), seen(99.0), seen(99.5), seen(100.5)) as (url, asked):
-        assert statistics.silent(url, limit=60) == set()
+        assert statistics.answering(url, limit=60) == {"node01"}
     assert asked == ["/wmInfo", "/probe", "/wmInfo", "/wmInfo"]
 
 
 def test_a_worker_that_is_silent() -> None:
     with saying(seen(99.0)) as (url, asked):
-        assert statistics.silent(url, limit=0.1) == {"node01"}
+        assert statistics.answering(url, limit=0.1) == set()
 
 
-def test_an_engine_that_cannot_tell_who_is_silent() -> None:
+def test_a_worker_whose_connection_is_lost_at_the_probe() -> None:
+    gone = {**BUILTIN, "coaster": {**BUILTIN["coaster"], "now": 100.0, "workers": []}}
+    with saying(seen(99.0), seen(99.0), gone) as (url, asked):
+        assert statistics.answering(url, limit=60) == set()
+    assert asked == ["/wmInfo", "/probe", "/wmInfo"]
+
+
+def test_an_engine_that_cannot_tell_who_lives() -> None:
     with saying(SWIFT) as (url, asked):
-        assert statistics.silent(url, limit=60) == set()
+        assert statistics.answering(url, limit=60) == {"node01", "node02"}
     assert asked == ["/wmInfo"]
