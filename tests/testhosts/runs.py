@@ -212,7 +212,7 @@ def kill(pids: Iterable[int], number: signal.Signals) -> int:
 
 
 def belonging(where: Path, records: Iterable[Path]) -> set[int]:
-    """Processes named in these files, or marked with a folder at or below ``where``, and all that descend from them."""
+    """Processes named in these files, or marked() with a folder at or below ``where``, and all that descend from them."""
     everything = list(processes())
     ours = marked(where) | {int(who.split()[0]) for who in _recorded(records)}
     size = 0
@@ -235,9 +235,12 @@ def _recorded(records: Iterable[Path]) -> list[str]:
 
 
 def marked(where: Path) -> set[int]:
-    """Processes whose environment says that they belong to a plain host below the folder."""
+    """Processes whose environment says that they belong to a plain host, or have the home of a client, below the folder.
+
+    What a program under test has left on the client would else go on, and take the hosts of a later run for its own.
+    """
     found = set()
-    pattern = re.compile(rb"(?:^|\0)" + re.escape(f"{MARK}={where}".encode()) + rb"(?:/[^\0]*)?\0")
+    pattern = re.compile(rb"(?:^|\0)(?:HOME|%s)=%s(?:/[^\0]*)?\0" % (MARK.encode(), re.escape(str(where).encode())))
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):

@@ -66,6 +66,19 @@ def test_killed_program_is_cleaned_up_after(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_is_left_on_the_client_is_ended(kind: str) -> None:
+    if reason := testhosts.why_not(kind):
+        pytest.skip(reason)
+    with testhosts.start(1, kind) as hosts:
+        left = subprocess.Popen(["sleep", "600"], env=hosts.env(), start_new_session=True)
+        mine = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    assert left.wait(60) == -signal.SIGKILL
+    assert mine.poll() is None
+    mine.kill()
+    mine.wait()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_sweep_removes_dead_runs_alone(kind: str) -> None:
     with stay_up(kind) as (living, other), stay_up(kind) as (process, run):
         reaper = next(found for found in runs.processes() if found.ppid == process.pid and " reap " in found.args)
