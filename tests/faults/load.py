@@ -43,7 +43,7 @@ yes $0 | head -n $2 >> file.$0 || exit 9
 [ $(wc -l < file.$0) -ge $2 ] || exit 9
 echo end $0 >> {folder}/ledger
 """.format(folder=FOLDER)
-_REASON = re.compile(r"Job failed: (?!no reason was given).+|Job canceled|Could not submit job: .+")
+_REASON = re.compile(r"Job failed: (?!no reason was given).+|Job canceled|Could not submit job: .+|Lost the service, and with it the job: .+")
 
 
 def ledger(host: Host) -> list[list[str]]:
