@@ -54,7 +54,7 @@ def ready(scene: Scene) -> tuple[loads.Load, Host]:
     return scene.begin_load(), scene.hosts[0]
 
 
-@fault("none", short=True)
+@fault("none")
 def none(scene: Scene) -> None:
     ready(scene)
     scene.inject()
@@ -277,7 +277,7 @@ def worker_stopped(scene: Scene) -> None:
     scene.end()
 
 
-@fault("supervisor SIGKILL", short=True)
+@fault("supervisor SIGKILL")
 def supervisor_killed(scene: Scene) -> None:
     dummy, host = ready(scene)
     scene.inject()
@@ -330,7 +330,7 @@ def service_stopped(scene: Scene) -> None:
     scene.end()
 
 
-@fault("cog-job-submit SIGKILL", short=True)
+@fault("cog-job-submit SIGKILL")
 def clients_killed(scene: Scene) -> None:
     load, dummy = ready(scene)
     scene.inject()
@@ -356,7 +356,7 @@ def must_name(scene: Scene, host: Host, *words: str) -> None:
         scene.problem(f"{host.name} should be named with {words}: {scene.said()}")
 
 
-@fault("sshd's MaxStartups exceeded at start", short=True, hosts=[{"max_startups": "2"}, {}, {}, {}])
+@fault("sshd's MaxStartups exceeded at start", hosts=[{"max_startups": "2"}, {}, {}, {}])
 def max_startups(scene: Scene) -> None:
     host = scene.hosts[0]
     held = [socket.create_connection((host.address, host.port)) for dummy in range(2)]
@@ -405,7 +405,7 @@ def says_nothing(scene: Scene) -> None:
     scene.check_bystanders()
 
 
-@fault("a host that takes the connection and says nothing", short=True)
+@fault("a host that takes the connection and says nothing")
 def no_banner(scene: Scene) -> None:
     scene.hosts[-1].freeze()
     silent(scene, "every process there is stopped")
@@ -473,12 +473,12 @@ def killed_early(scene: Scene) -> None:
     killed_while_starting(scene, "start_pool.py", lambda: sum("ansible-playbook" in line for line in scene.station.here()) > 1)
 
 
-@fault("start_pool.py SIGKILL as the first worker starts", short=True)
+@fault("start_pool.py SIGKILL as the first worker starts")
 def killed_late(scene: Scene) -> None:
     killed_while_starting(scene, "start_pool.py", lambda: any("supervisor" in process.args for host in scene.hosts for process in scene.theirs(host)))
 
 
-@fault("ansible-playbook SIGKILL as the first worker starts", short=True)
+@fault("ansible-playbook SIGKILL as the first worker starts")
 def playbook_killed(scene: Scene) -> None:
     killed_while_starting(scene, "ansible-playbook", lambda: any("supervisor" in process.args for host in scene.hosts for process in scene.theirs(host)))
 
@@ -511,7 +511,7 @@ def wrapper_killed(scene: Scene) -> None:
     ended_by(scene, lambda: pool_pid(scene), signal.SIGKILL)
 
 
-@fault("keeper SIGKILL", short=True)
+@fault("keeper SIGKILL")
 def keeper_killed(scene: Scene) -> None:
     ended_by(scene, lambda: scene.pid("keeper"), signal.SIGKILL)
 
