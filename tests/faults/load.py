@@ -33,7 +33,10 @@ IN_FLIGHT = 12
 PAUSE = 0.07
 """Seconds between two submissions at the beginning."""
 EAGER = 250
-"""Jobs after which fewer are submitted."""
+"""Jobs after which fewer are submitted, IN_FLIGHT at once: a few at a time would never come to a worker that is new, as the
+service prefers slots that have done jobs."""
+BURST_PAUSE = 12.0
+"""Seconds between two such bursts."""
 
 _SCRIPT = """\
 echo start $0 >> {folder}/ledger
@@ -108,7 +111,7 @@ class Load(threading.Thread):
             if not self.enough.is_set() and running < IN_FLIGHT and time.monotonic() >= due:
                 number = next(numbers)
                 self.jobs = {**self.jobs, number: self._begin(number)}
-                due = time.monotonic() + (PAUSE if number < EAGER else 1.0)
+                due = time.monotonic() + (PAUSE if number < EAGER else 0.0 if number % IN_FLIGHT else BURST_PAUSE)
             time.sleep(0.02)
 
     def _reap(self) -> int:
