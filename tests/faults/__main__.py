@@ -39,10 +39,10 @@ def main() -> int:
             print(f"{'ok' if row.good else 'PROBLEM':8}{row.took:6.1f} s  {row.fault}  {row.note}  {dict(row.outcome.reasons)}", flush=True)
             for problem in row.problems:
                 print(f"    {problem}", flush=True)
+            for page, notes in ((given.markdown, True), (given.summary, False)):
+                if page:
+                    table.fill(page, rows, [fault.name for fault in chosen(short=False)], notes)
     print(f"\n{table.text(rows)}\n\n{len(rows)} faults in {time.monotonic() - began:.0f} s")
-    for page, notes in ((given.markdown, True), (given.summary, False)):
-        if page:
-            table.fill(page, rows, [fault.name for fault in chosen(short=False)], notes)
     return 0 if all(row.good for row in rows) else 1
 
 
