@@ -99,7 +99,7 @@ class Load(threading.Thread):
         self.jobs: dict[int, Job] = {}
         self.enough = threading.Event()
         self.files = folder / "files"
-        self.files.mkdir(parents=True)
+        self.files.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
         numbers = itertools.count(1)
