@@ -21,7 +21,7 @@ from tests.testhosts import Host
 from tests.testhosts.host import Unsupported
 
 from . import load as loads
-from .scene import SLOTS, Problem, Scene
+from .scene import MUTE, SLOTS, Problem, Scene
 
 Play = Callable[[Scene], None]
 
@@ -396,7 +396,7 @@ def silent(scene: Scene, name: str) -> None:
     scene.note(f"{name}: started without it in {took:.0f} s, and it is named")
 
 
-@fault("a host that lets in and then says nothing", hosts=[{}, {}, {}, {"sshd": ["ForceCommand sleep 86400"]}])
+@fault("a host that lets in and then says nothing", hosts=[{}, {}, {}, {"sshd": [f"ForceCommand {MUTE}"]}])
 def says_nothing(scene: Scene) -> None:
     silent(scene, "sshd logs in and runs nothing")
     scene.finish()

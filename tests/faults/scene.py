@@ -35,6 +35,8 @@ GONE_LIMIT = 65.0
 """Seconds after the end of a pool in which its last process must have ended."""
 BYSTANDERS = ("sleep 86400", "tail -F .coasters/default/logs/worker.log")
 """The host's user runs these; they have nothing to do with the pool."""
+MUTE = "sleep 86399"
+"""What an sshd that says nothing runs in place of what it is asked to."""
 
 
 class Problem(Exception):
@@ -220,12 +222,12 @@ class Scene:
         return [process for process in host.processes() if process.pid not in own and "sshd -D" not in process.args]
 
     def left(self, but: Iterable[Host] = ()) -> list[str]:
-        """What is left of the pool on the client and on the hosts; of those in ``but`` sshd's own processes do not count."""
+        """What is left of the pool on the client and on the hosts; of those in ``but`` sshd's own processes and MUTE do not count."""
         found = [f"client: {process}" for process in self.station.here()]
         cut = {host.name for host in but}
         for host in self.hosts:
             found += [f"{host.name}: {process.pid} {process.args}" for process in self.theirs(host)
-                      if host.name not in cut or not process.args.startswith("sshd")]
+                      if host.name not in cut or not process.args.startswith(("sshd", MUTE))]
         return found
 
     def await_gone(self, but: Iterable[Host] = (), since: float | None = None) -> float:
