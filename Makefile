@@ -52,7 +52,7 @@ demo: .venv/runtime ## Start a pool on this machine, run a job on it, show its o
 # ---- checks ----
 
 .PHONY: test
-test: system lint sanity importer unit ## Run all checks and tests, as CI does
+test: system lint sanity importer unit faults ## Run all checks and tests, as CI does
 
 .PHONY: all
 all: test matrix ## Run all checks and tests, then again with every supported Ansible and Python
@@ -74,7 +74,7 @@ sanity: setup ## Run ansible-test sanity with every Python that is there
 .PHONY: unit
 unit: setup system ## Run the tests
 	.ci/engine-coverage
-	$(BIN)/python -m pytest --ignore=tests/unit/plugins/module_utils/coaster
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/unit/plugins/module_utils/coaster  # most of them wait for hosts
 
 .PHONY: fuzz
 fuzz: setup ## Send anything at all to the engine for ten minutes
