@@ -19,6 +19,7 @@ PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted
 ELSEWHERE = {
     r"make demo": "tests/packaging/test_checkout.py",
     r"make (test|setup|lint)\b.*": "Makefile",  # this is them
+    r"make benchmark-start\b.*": "tests/benchmarks/test_start.py",
     r".*--swift-bin-dir ~/swift/bin .*": "tests/integration/test_swift_engine.py",
     r"COASTERS_SWIFT_BIN_DIR=.*": "tests/integration/test_swift_engine.py",
     r".*examples/inventory/.*": "tests/docs/test_inventories.py",

@@ -64,5 +64,6 @@ class TestEnd:
         for seconds in (0.2, 1.0, 1.8):
             with station.pool(*ANY_PORTS, *(host.target for host in station.hosts)) as running:
                 time.sleep(seconds)
-                assert running.end() == 130
+                # Before its first line runs, Python itself ends by the signal.
+                assert running.end() in (130, -signal.SIGINT)
             assert station.left() == [], seconds

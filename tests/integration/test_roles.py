@@ -149,14 +149,14 @@ def allow_sudo(host: Host) -> None:
     host.run(f"echo '{host.user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/test", user="root")
 
 
-def test_workers_of_root_by_become(station: Station, play: Play) -> None:
-    """The service stays the user's; a worker of root finds the way to it through a tunnel and directly."""
+def test_workers_of_another_user(station: Station, play: Play) -> None:
+    """The service stays the user's, whatever the plays become; a worker of root finds the way to it through a tunnel and directly."""
     if station.hosts.kind != "isolated":
         pytest.skip("sudo on a host needs isolated test hosts")
     for host in station.hosts[1:3]:
         allow_sudo(host)
     for route in ("tunnel", "direct"):
-        settings = {"pool_hosts": "a", "swift_worker_route": route}
+        settings = {"pool_hosts": "a", "swift_worker_route": route, "swift_worker_user": "root"}
         play("start_pool", "--become", **settings).ok()
         known = station.status()
         assert station.submit(known["url"], "-redirected", "/usr/bin/id", "-un")[:2] == (0, "root\n\n")

@@ -134,6 +134,14 @@ def owner_file(number: int) -> Path:
     return BASE / f"{number}.owner"
 
 
+def owner(number: int) -> str:
+    """The owner of the run as identity() names it; empty when nobody has it (any more)."""
+    try:
+        return owner_file(number).read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def folder(number: int) -> Path:
     return BASE / str(number)
 
@@ -173,7 +181,8 @@ def sweep() -> list[int]:
     with (BASE / "lock").open("w") as lock:
         # One at a time, or a slow one could remove a run that took the number anew.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        dead = [int(path.stem) for path in BASE.glob("*.owner") if not alive(path.read_text())]
+        owners = {int(path.stem): owner(int(path.stem)) for path in BASE.glob("*.owner")}
+        dead = [number for number, who in owners.items() if who and not alive(who)]
         for number in dead:
             remove(number)
     return dead
