@@ -251,8 +251,11 @@ class Keeper:
         """Wait until one of the awaitables is done and drop the others."""
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
+        left = set(tasks)
+        while left:  # before Python 3.12 a wait_for() that is just done swallows the cancellation
+            for task in left:
+                task.cancel()
+            left = (await asyncio.wait(left, timeout=0.1))[1]
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

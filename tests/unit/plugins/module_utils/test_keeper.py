@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -307,6 +308,21 @@ def test_a_service_that_hangs_is_ended_and_started_again(pool: Pool, does: str) 
     assert state.start_time(int(pool.started()[0][0])) is None
     status, output = pool.end()
     assert (status, "the service gives no answer at its control port; ending it by force" in output) == (0, True)
+
+
+def test_a_wait_that_swallows_its_cancellation_is_cancelled_again() -> None:
+    """As asyncio.wait_for() does before Python 3.12, when what it waits for is done at that moment."""
+    cancelled = []
+
+    async def stubborn() -> None:
+        for number in range(2):
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                cancelled.append(number)
+
+    asyncio.run(keeper.Keeper.first(asyncio.sleep(0.01), stubborn()))
+    assert cancelled == [0, 1]
 
 
 def test_a_killed_keeper_takes_the_service_along(pool: Pool) -> None:
