@@ -36,6 +36,7 @@ _CAUSES = [
     (r"Permission denied|Too many authentication failures|no mutual signature|Load key", "key",
      "it accepts none of your ssh keys: put your public key there, or load the key into the agent"),
     (r"Bad configuration option|Bad owner or permissions", "ssh_config", "the ssh config cannot be used: mend it"),
+    (r"Data could not be sent to remote host", "unsaid", "ssh ended and did not say why: try `ssh HOST true`"),
 ]
 
 

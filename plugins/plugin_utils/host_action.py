@@ -107,13 +107,14 @@ class HostAction(ActionBase):  # type: ignore[misc]
     @staticmethod
     def connected(attempt: Callable[[], Result]) -> Result:
         """The result of the attempt, which is made again when the login is dropped because too many come at once to the host,
-        or to the one before it. Raises AnsibleConnectionFailure."""
+        or to the one before it, and when ssh ended while Ansible wrote to it, which then does not tell why. Raises
+        AnsibleConnectionFailure."""
         until = time.monotonic() + CROWD_LIMIT
         while True:
             try:
                 return attempt()
             except AnsibleConnectionFailure as error:
-                if causes.of(str(error)).name != "dropped" or time.monotonic() > until:
+                if causes.of(str(error)).name not in ("dropped", "unsaid") or time.monotonic() > until:
                     raise
             # By chance, so that those who were dropped together do not come back together.
             time.sleep(random.uniform(0.1, CROWD_PAUSE))
