@@ -257,9 +257,12 @@ def announced_host(environment: os._Environ[str] | dict[str, str]) -> str:
 
 def say(line: str, end: str = "\n") -> None:
     """Write to standard output at once; when nobody reads it any more, the service goes on."""
-    with contextlib.suppress(OSError):
+    try:
         sys.stdout.write(line + end)
         sys.stdout.flush()
+    except OSError:  # Python would try to write it once more at its end, and then end with a status of its own
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _usage() -> str:
