@@ -91,11 +91,17 @@ class Outcome:
 
 
 class Load(threading.Thread):
-    """Submits jobs from start() on until finish() is called, with ``submit`` (a cog-job-submit) to the service at ``url``."""
+    """Submits jobs from start() on until finish() is called, with ``submit`` (a cog-job-submit) to the service at ``url``.
 
-    def __init__(self, submit: Path, url: str, folder: Path, environment: dict[str, str]) -> None:
+    ``in_flight``: jobs that have not ended, at most; ``seconds``: what most of them sleep.
+    """
+
+    def __init__(
+        self, submit: Path, url: str, folder: Path, environment: dict[str, str], in_flight: int = IN_FLIGHT, seconds: float = SHORT
+    ) -> None:
         super().__init__(daemon=True)
         self.submit, self.url, self.folder, self.environment = submit, url, folder, environment
+        self.in_flight, self.seconds = in_flight, seconds
         self.jobs: dict[int, Job] = {}
         self.enough = threading.Event()
         self.files = folder / "files"
@@ -108,10 +114,10 @@ class Load(threading.Thread):
             running = self._reap()
             if self.enough.is_set() and not running:
                 return
-            if not self.enough.is_set() and running < IN_FLIGHT and time.monotonic() >= due:
+            if not self.enough.is_set() and running < self.in_flight and time.monotonic() >= due:
                 number = next(numbers)
                 self.jobs = {**self.jobs, number: self._begin(number)}
-                due = time.monotonic() + (PAUSE if number < EAGER else 0.0 if number % IN_FLIGHT else BURST_PAUSE)
+                due = time.monotonic() + (PAUSE if number < EAGER else 0.0 if number % self.in_flight else BURST_PAUSE)
             time.sleep(0.02)
 
     def _reap(self) -> int:
@@ -128,7 +134,7 @@ class Load(threading.Thread):
 
     def _begin(self, number: int) -> Job:
         lines = BIG if number % BIG_EVERY == 0 else 1
-        seconds = LONG if number % LONG_EVERY == 1 else SHORT
+        seconds = LONG if number % LONG_EVERY == 1 else self.seconds
         staged = number % STAGED_EVERY == 0
         words = ["-stageout", f"{self.files}/{number} <- file.{number}", "-cleanup", f"file.{number}:in.{number}"]
         if staged:

@@ -157,13 +157,13 @@ class Scene:
 
     # the load and the fault
 
-    def begin_load(self, hosts: Iterable[Host] | None = None) -> loads.Load:
-        """Submit jobs from now on; returns when each of the hosts runs some."""
+    def begin_load(self, hosts: Iterable[Host] | None = None, **options: Any) -> loads.Load:
+        """Submit jobs from now on, with further ``options`` of Load; returns when each of the hosts runs some."""
         # The pool's own copy is gone as soon as the pool is.
         programs = self.place / "bin"
         shutil.copytree(Path(self.station.program("cog-job-submit")).parent, programs, dirs_exist_ok=True)
         environment = {name: value for name, value in self.environment.items() if name != "HOME"}
-        self.load = loads.Load(programs / "cog-job-submit", self.url, self.place / "load", environment)
+        self.load = loads.Load(programs / "cog-job-submit", self.url, self.place / "load", environment, **options)
         self.load.start()
         busy = list(self.hosts if hosts is None else hosts)
         self.until(lambda: all(len(loads.ledger(host)) >= 2 * SLOTS for host in busy), "every host runs jobs", 60)

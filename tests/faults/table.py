@@ -35,7 +35,7 @@ class Row:
             return [self.fault, *("–" for dummy in HEADER[1:])]
         found = self.outcome
         counts = (found.jobs, found.completed, found.failed, len(found.lost), len(found.unreported), len(found.twice))
-        return [self.fault, *map(str, counts), "–" if self.whole is None else f"{self.whole:.1f}"]
+        return [self.fault, *map(str, counts), "PROBLEM" if self.problems else "–" if self.whole is None else f"{self.whole:.1f}"]
 
 
 def text(rows: Sequence[Row]) -> str:
