@@ -71,7 +71,7 @@ options:
     description: The Python (V(builtin)) or Perl (V(swift)) for the worker. By default it is looked for.
     type: str
   time_limit:
-    description: Seconds without a service after which the worker ends its jobs and itself.
+    description: Seconds without a service after which the worker ends its jobs and itself; half of it when it never found one.
     type: int
     default: 60
   restart:

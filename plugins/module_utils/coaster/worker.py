@@ -37,7 +37,8 @@ REGISTER_LIMIT = 15.0
 PAUSES = (0.1, 2.0)
 """Seconds between rounds over all URLs: the first pause, doubled up to the last; a quarter more or less by chance."""
 LOST_LIMIT = 60.0
-"""Seconds without a service after which a worker ends its jobs and itself, unless told otherwise."""
+"""Seconds without a service after which a worker ends its jobs and itself, unless told otherwise. Half of it when it never found
+one: the service was started before, and a pool that has ended meanwhile is waited for in vain."""
 HEARTBEAT_PERIOD = 10.0
 """Seconds between heartbeats to the service, whose answers show that it is there."""
 SILENCE_LIMIT = 45.0
@@ -64,8 +65,8 @@ class Worker:
     """A worker for the services at ``urls`` (host and port, tried in order) under the id ``block``.
 
     ``slots``: how many jobs at once to announce; None leaves it to the service. ``walltime``: seconds to announce.
-    ``limit``: seconds without a service after which it gives up, having tried all at least once. ``name``: what status messages call it instead of its
-    block id, which may be a secret. ``log(level, words)`` is told what happens.
+    ``limit``: seconds without a service after which it gives up, having tried all at least once; half of it before the first one.
+    ``name``: what status messages call it instead of its block id, which may be a secret. ``log(level, words)`` is told what happens.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Worker:
         writing: "Set[Any]" = set()
         until = min(self._next_deadline, self._dial_until, self._register_until)
         if self._has_tried:
-            until = min(until, self._lost_since + self.limit)
+            until = min(until, self._give_up_at())
         if connection is not None:
             reading.add(connection)
             if connection.unsent or self._can_send():
@@ -141,10 +142,13 @@ class Worker:
         self._expire()
         for task in list(self._steps):
             self._resume(task)
-        if self._has_tried and clock() >= self._lost_since + self.limit and self.exit_code is None:
+        if self._has_tried and clock() >= self._give_up_at() and self.exit_code is None:
             self._stop(self._reason.number if 0 < self._reason.number < 256 else 1, "Failed to connect: %s" % self._reason)
         elif self._connection is not None:
             self._serve(self._connection, False)
+
+    def _give_up_at(self) -> float:
+        return self._lost_since + (self.limit if self.id else self.limit / 2)
 
     def _take_signals(self, signals: Signals) -> None:
         for number in signals.take():

@@ -31,7 +31,7 @@ OPTIONS = [
     Option("l", "", "level", "what to log: %s, NONE or OFF (default $WORKER_LOGGING_LEVEL, else NONE)" % ", ".join(LEVELS)),
     Option("c", "", "slots", "how many jobs at once to announce (default: the service decides)"),
     Option("w", "", "seconds", "walltime to announce; no effect on passive services (default -1)"),
-    Option("timelimit", "", "seconds", "how long to go on without a service (default %d)" % LOST_LIMIT),
+    Option("timelimit", "", "seconds", "how long to go on without a service, half of it before the first (default %d)" % LOST_LIMIT),
     Option("h", "help", "", "show this"),
 ]
 LINE = "coaster-worker [options] URLS BLOCKID LOGDIR   (URLS: http://host:port,...; BLOCKID: the id, or @FILE to read it from)"

@@ -5,7 +5,8 @@
 #
 # Keeps one worker of a pool running on this host. Run as: sh supervisor FOLDER
 # A worker that dies is started again with growing pauses; one that leaves with status 0 was told to by its service,
-# and the supervisor ends with it. It also ends when the service has been gone for the time limit, and on SIGTERM.
+# and the supervisor ends with it. It also ends when the service has been gone for the time limit, or could not be found in half
+# of it, and on SIGTERM.
 
 dir=$1
 urls=''
@@ -24,6 +25,7 @@ while IFS= read -r line; do
     time_limit=*) limit=${line#*=} ;;
   esac
 done <"$dir/settings"
+patience=$((limit / 2))
 worker=''
 watcher=''
 pause_pid=''
@@ -111,14 +113,15 @@ while [ -d "$dir" ] || leave "its folder is gone"; do
   # The built-in worker tries for the whole time limit by itself and then leaves with the last attempt's errno (Linux:
   # 22, 32, 99 to 113); worker.pl gives up after three seconds.
   case $engine-$status in
-    builtin-22 | builtin-32 | builtin-99 | builtin-10? | builtin-11?) leave "no service for $limit s" ;;
+    builtin-22 | builtin-32 | builtin-99 | builtin-10? | builtin-11?) leave "no service within the time limit" ;;
   esac
   if [ $((now - began)) -ge 10 ]; then
+    patience=$limit
     trouble_since=''
     pause=0
   fi
   : "${trouble_since:=$now}"
-  [ $((now - trouble_since)) -lt "$limit" ] || leave "no service or no working worker for $limit s"
+  [ $((now - trouble_since)) -lt "$patience" ] || leave "no service or no working worker for $patience s"
   log "the worker ended with status $status; starting it again in $pause s"
   sleep "$pause" &
   pause_pid=$!

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.coasters.pool.plugins.module_utils.coaster import frames, jobs, worker
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import connection, frames, jobs, worker
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import ACTIVE, CANCELED, COMPLETED, Status
 
 from .peers import PATIENCE, Closed
@@ -140,7 +140,7 @@ def give_up(urls: list[tuple[str, int]]) -> Worker:
     worker = Worker(urls, "b1", limit=0.3)
     begun = time.monotonic()
     worker.run()
-    assert time.monotonic() - begun >= 0.3
+    assert time.monotonic() - begun >= 0.15
     return worker
 
 
@@ -149,6 +149,42 @@ def test_it_gives_up_after_its_limit_with_the_reason() -> None:
     worker = give_up([("127.0.0.1", port)])
     assert worker.exit_code == errno.ECONNREFUSED
     assert worker.problem == "Failed to connect: 127.0.0.1:%d: Connection refused" % port
+
+
+class Clock:
+    """The time of the worker, which can be put forward."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0.0
+        monkeypatch.setattr(worker, "clock", self)
+        monkeypatch.setattr(connection, "clock", self)
+        monkeypatch.setattr(worker, "PAUSES", (0.02, 0.1))
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.mark.parametrize(("found", "seconds"), [(False, 30), (True, 60)])
+def test_it_waits_half_as_long_for_its_first_service(monkeypatch: pytest.MonkeyPatch, found: bool, seconds: int) -> None:
+    clock = Clock(monkeypatch)
+    with listening() as listener:
+        dialler = Worker([("127.0.0.1", listener.port)], "b1")
+
+        def script() -> None:
+            if found:
+                service = Service(listener)
+                service.register()
+                service.link.close()
+            listener.accept().close()
+            clock.ahead = seconds - 10
+            for dummy in range(3):
+                listener.accept().close()
+            listener.close()
+            clock.ahead = seconds + 1
+
+        begun = clock()
+        assert beside(script, dialler.run, listener.close) in (1, errno.ECONNREFUSED, errno.ECONNRESET)
+        assert seconds <= clock() - begun < seconds + 20
 
 
 def test_a_name_that_does_not_resolve() -> None:
