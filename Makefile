@@ -117,7 +117,7 @@ readmes: setup ## Make the READMEs of the roles from their argument specs
 	$(BIN)/python .ci/role_readme.py
 
 .PHONY: manual
-manual: setup ## Make the man page and the completion of start-pool from its command line
+manual: setup ## Make the man page and the completions of start-pool from its command line
 	$(BIN)/python .ci/manual.py
 
 .PHONY: clean

@@ -1,6 +1,6 @@
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The man page of start-pool and its completion for bash, made from its command line and the README's tables.
+"""The man page of start-pool and its completions for bash and zsh, made from its command line and the README's tables.
 
 Run as: python .ci/manual.py   (writes share).
 """
@@ -20,16 +20,17 @@ from coaster_pool import command_line, version  # noqa: E402  # found through th
 
 PROGRAM = "start-pool"
 MANUAL = ROOT / "share" / "man" / "man1" / f"{PROGRAM}.1"
-COMPLETION = ROOT / "share" / "bash-completion" / "completions" / PROGRAM
+BASH = ROOT / "share" / "bash-completion" / "completions" / PROGRAM
+ZSH = ROOT / "share" / "zsh" / "site-functions" / f"_{PROGRAM}"
 TABLES = {"EXIT STATUS": "Exit statuses", "ENVIRONMENT": "Environment"}
 VALUES = {
-    "FILE": 'compgen -f -- "$word"',
-    "DIR": 'compgen -d -- "$word"',
-    "WAY": 'compgen -W "auto direct tunnel" -- "$word"',
-    "NAME": "_start_pool_pools",
-    "USER": 'compgen -u -- "$word"',
+    "FILE": ('compgen -f -- "$word"', "_files"),
+    "DIR": ('compgen -d -- "$word"', "_files -/"),
+    "WAY": ('compgen -W "auto direct tunnel" -- "$word"', "(auto direct tunnel)"),
+    "NAME": ("_start_pool_pools", "_start_pool_pools"),
+    "USER": ('compgen -u -- "$word"', "_users"),
 }
-"""How bash completes the value of an option, by its name in the help; what is not here is left to the user."""
+"""How bash and zsh complete the value of an option, by its name in the help; what is not here is left to the user."""
 
 
 def roff(text: str) -> str:
@@ -79,15 +80,33 @@ def manual(parser: argparse.ArgumentParser) -> str:
     return "\n".join(lines) + "\n"
 
 
-def completion(parser: argparse.ArgumentParser) -> str:
+def completion_for_bash(parser: argparse.ArgumentParser) -> str:
     """The completion for bash."""
-    options = [action for action in parser._actions if action.option_strings]
+    options = _options(parser)
     cases = []
-    for metavar, words in VALUES.items():
+    for metavar, (words, dummy) in VALUES.items():
         found = [name for action in options if _value(action) == metavar for name in action.option_strings]
         cases.append(f"        {' | '.join(found)}) {words} ;;")
     rest = [name for action in options if action.nargs is None and _value(action) not in VALUES for name in action.option_strings]
-    return TEMPLATE.format(cases="\n".join(cases), rest=" | ".join(rest), options=" ".join(name for action in options for name in action.option_strings))
+    return FOR_BASH.format(cases="\n".join(cases), rest=" | ".join(rest), options=" ".join(name for action in options for name in action.option_strings))
+
+
+def completion_for_zsh(parser: argparse.ArgumentParser) -> str:
+    """The completion for zsh."""
+    specs = []
+    for action in _options(parser):
+        names = action.option_strings
+        again = "*" if isinstance(action, argparse._AppendAction) else f"({' '.join(names)})"
+        text = re.sub(r"([][\\])", r"\\\1", shown(parser, action)).replace("'", "'\\''")
+        value = _value(action)
+        end = f"{'::' if action.nargs == '?' else ':'}{value}:{VALUES.get(value, ('', ''))[1]}" if value else ""
+        written = f"{{{','.join(names)}}}" if len(names) > 1 else names[0]
+        specs.append(f"'{again}'{written}'[{text}]{end}'")
+    return FOR_ZSH.format(specs=" \\\n        ".join(specs))
+
+
+def _options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in parser._actions if action.option_strings]
 
 
 def _value(action: argparse.Action) -> str:
@@ -95,7 +114,7 @@ def _value(action: argparse.Action) -> str:
     return "" if action.nargs == 0 else str(action.metavar or action.dest.upper())
 
 
-TEMPLATE = """\
+FOR_BASH = """\
 # shellcheck shell=bash
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -138,9 +157,42 @@ _start_pool() {{
 complete -o filenames -F _start_pool start-pool start_pool.py
 """
 
+FOR_ZSH = """\
+#compdef start-pool start_pool.py
+# Copyright: the coasters.pool contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Completion of start-pool for zsh. Made from its command line by `make manual`.
+
+_start_pool_pools() {{
+    local pools=(${{XDG_STATE_HOME:-$HOME/.local/state}}/coasters/*(N/:t))
+    compadd -a pools
+}}
+
+_start_pool_hosts() {{
+    compset -P '*@'
+    _ssh_hosts
+}}
+
+_start_pool() {{
+    local end=${{words[(i)--]}}
+    if (( end < CURRENT )); then
+        shift $end words
+        (( CURRENT -= end ))
+        _normal
+        return
+    fi
+    _arguments -S \\
+        {specs} \\
+        '*:host:_start_pool_hosts'
+}}
+
+_start_pool "$@"
+"""
+
 
 if __name__ == "__main__":
     made = command_line.parser(PROGRAM)
-    for path, text in ((MANUAL, manual(made)), (COMPLETION, completion(made))):
+    for path, text in ((MANUAL, manual(made)), (BASH, completion_for_bash(made)), (ZSH, completion_for_zsh(made))):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

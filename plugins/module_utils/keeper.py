@@ -211,10 +211,11 @@ class Keeper:
         self.leash = None
 
     def report(self) -> None:
-        """Write pool.json and keep the ports for the next start."""
+        """Write pool.json, and keep the ports for the next start, also by another keeper."""
         ports = {name: int(self.announced[url].rsplit(":", 1)[1].strip("/")) for name, url in (
             ("service", "url"), ("worker", "worker_url"), ("control", "control_url"))}
         self.settings["ports"] = ports
+        state.write_json(os.path.join(self.path, "keeper.json"), self.settings)
         known = state.read_json(os.path.join(self.path, "pool.json")) if self.restarts else None
         pool = {
             "name": self.settings["name"],
@@ -265,6 +266,7 @@ def main(path: str) -> int:
     if settings is None:
         sys.stderr.write("there is no keeper.json in %s\n" % path)
         return 1
+    state.write_json(os.path.join(path, "keeper.pid"), state.this_process())  # systemd has other ones after a boot
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MAX_FILES)), hard))
     return asyncio.run(Keeper(path, settings).run())

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from . import state, swift
+from . import state, swift, systemd
 from .coaster import bundle, sockets
 
 TYPE_CHECKING = False
@@ -32,6 +32,8 @@ STOP_LIMIT = 15.0
 """Seconds that a keeper has to end its service and itself."""
 GUARD_LIMIT = 7.0
 """Seconds in which the guard of a keeper that was killed has ended the service (keeper.LEASH)."""
+UNIT_ENVIRONMENT = ("PATH", "SSH_AUTH_SOCK", "XDG_STATE_HOME")
+"""What a keeper under systemd takes along of the environment of the process that starts it, for the pool's folder and the ssh of tunnels."""
 _PAUSE = 0.02
 
 
@@ -50,10 +52,11 @@ class Wanted:
     def __init__(
         self, pool: str, engine: str = "auto", bin_dir: "Optional[str]" = None, service_port: int = 4050, worker_port: int = 4051,
         control_port: int = 0, listen: "Optional[str]" = None, reach: "Sequence[str]" = (),
-        address: "Optional[str]" = None, owner: "Optional[int]" = None, limit: float = 30.0, users: "Sequence[str]" = ()
+        address: "Optional[str]" = None, owner: "Optional[int]" = None, limit: float = 30.0, users: "Sequence[str]" = (),
+        supervisor: str = "detached"
     ) -> None:
         self.pool, self.bin_dir, self.listen, self.reach = pool, bin_dir, listen, reach
-        self.address, self.owner, self.limit, self.users = address, owner, limit, users
+        self.address, self.owner, self.limit, self.users, self.supervisor = address, owner, limit, users, supervisor
         self.ports = {"service": service_port, "worker": worker_port, "control": control_port}
         self.engine = engine
         if engine != "builtin" and not bin_dir:
@@ -81,6 +84,8 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
     java = None
     user_ids(wanted.users)
     try:
+        if wanted.supervisor == "systemd":
+            _unit(wanted.pool).check()
         if wanted.engine == "swift":
             wanted.bin_dir = swift.check(wanted.bin_dir)
             java = swift.find_java()
@@ -89,7 +94,7 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
         with _locked(folder):
             if running(wanted.pool) is None and failure(wanted.pool) is not None:
                 _launch(folder, wanted, java)
-    except swift.SwiftError as error:
+    except (swift.SwiftError, systemd.SystemdError) as error:
         raise LaunchError(str(error)) from error
     if not wait:
         return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
@@ -216,6 +221,7 @@ def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
         "name": wanted.pool,
         "engine": wanted.engine,
         "bin_dir": bin_dir,
+        "supervisor": wanted.supervisor,
         "command": command,
         "environment": {"GLOBUS_HOSTNAME": announced_address(wanted)},
         "owner": {"pid": wanted.owner, "started": state.start_time(wanted.owner)} if wanted.owner else None,
@@ -227,13 +233,28 @@ def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
     state.write(os.path.join(program, "__init__.py"), b"")
     for name in ("keeper.py", "state.py", "tunnels.py"):
         state.write(os.path.join(program, name), pkgutil.get_data(str(__package__), name) or b"")
-    with open(os.path.join(logs, "keeper.log"), "ab") as log:
+    keep = [sys.executable, "-m", "program.keeper", folder]
+    log = os.path.join(logs, "keeper.log")
+    if wanted.supervisor == "systemd":
+        environment = {name: os.environ[name] for name in UNIT_ENVIRONMENT if name in os.environ}
+        pid = _unit(wanted.pool).start("Coaster service of the pool %s" % wanted.pool, keep, environment, folder, log)
+    else:
+        pid = _detach(keep, folder, log)
+    state.write_json(os.path.join(folder, "keeper.pid"), {"pid": pid, "started": state.start_time(pid)})
+
+
+def _detach(command: "List[str]", folder: str, log: str) -> int:
+    """Start a process of its own, which outlives this one; its id."""
+    with open(log, "ab") as file:
         keeper = subprocess.Popen(  # pylint: disable=ansible-bad-function  # it outlives the module
-            [sys.executable, "-m", "program.keeper", folder], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, cwd=folder,
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, cwd=folder,
         )
-    state.write_json(os.path.join(folder, "keeper.pid"), {"pid": keeper.pid, "started": state.start_time(keeper.pid)})
     keeper.returncode = 0  # it outlives this process on purpose
+    return keeper.pid
+
+
+def _unit(pool: str) -> systemd.Unit:
+    return systemd.Unit("coaster-service-%s" % pool, os.getuid())
 
 
 def _keeper(folder: str) -> "Optional[Dict[str, Any]]":
@@ -244,6 +265,8 @@ def _end_all(folder: str) -> None:
     """End the pool's keeper and what it started. Raises LaunchError."""
     known = state.read_json(os.path.join(folder, "pool.json")) or {}
     keeper = _keeper(folder)
+    if (state.read_json(os.path.join(folder, "keeper.json")) or {}).get("supervisor") == "systemd":
+        _unit(os.path.basename(folder)).remove()
     if keeper is not None and state.alive(keeper):
         _end(keeper, signal.SIGTERM)
     _await_group(known.get("service"))

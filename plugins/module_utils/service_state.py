@@ -26,6 +26,7 @@ ARGUMENTS = {
     "owner": {"type": "int"},
     "wait": {"type": "bool", "default": True},
     "limit": {"type": "float", "default": 30},
+    "supervisor": {"type": "str", "choices": ["detached", "systemd"], "default": "detached"},
     "keep_logs": {"type": "bool", "default": False},
 }
 """Of the module, as Ansible validates them."""
@@ -52,7 +53,7 @@ def _ensure(wanted: "Dict[str, Any]", check: bool) -> "Dict[str, Any]":
     result = launcher.start(
         launcher.Wanted(
             pool, wanted["engine"], wanted["bin_dir"], wanted["service_port"], wanted["worker_port"], 0, wanted["listen"],
-            wanted["reach"], wanted["address"], wanted["owner"], wanted["limit"], wanted["allow_users"],
+            wanted["reach"], wanted["address"], wanted["owner"], wanted["limit"], wanted["allow_users"], wanted["supervisor"],
         ),
         wanted["wait"], check,
     )

@@ -85,6 +85,15 @@ options:
     description: Seconds until the service must answer.
     type: float
     default: 30
+  supervisor:
+    description:
+      - How the keeper of the service runs. V(detached) is a process of its own.
+      - V(systemd) starts it again after a boot, and whenever it fails, as a unit of the user, or of the system where the user is root.
+        Users other than root need lingering, which root may have to allow with C(loginctl enable-linger).
+      - A service that runs already is left alone, however it was started.
+    type: str
+    choices: [detached, systemd]
+    default: detached
   keep_logs:
     description: Whether O(state=stopped) leaves the folder with the logs.
     type: bool

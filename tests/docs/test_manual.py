@@ -1,9 +1,10 @@
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The help, the man page and the completion of start-pool: of one source, and usable."""
+"""The help, the man page and the completions of start-pool: of one source, and usable."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import runpy
@@ -32,11 +33,9 @@ def test_the_help_fits_a_screen_and_shows_examples(monkeypatch: pytest.MonkeyPat
     assert sum("start_pool.py " in line for line in lines[lines.index("examples:"):]) >= 4
 
 
-@pytest.mark.parametrize("name", ["MANUAL", "COMPLETION"])
-def test_it_is_made_from_the_command_line(name: str) -> None:
-    parser = command_line.parser("start-pool")
-    made = {"MANUAL": MADE["manual"], "COMPLETION": MADE["completion"]}[name](parser)
-    assert MADE[name].read_text() == made, "run `make manual`"
+@pytest.mark.parametrize(("name", "function"), [("MANUAL", "manual"), ("BASH", "completion_for_bash"), ("ZSH", "completion_for_zsh")])
+def test_it_is_made_from_the_command_line(name: str, function: str) -> None:
+    assert MADE[name].read_text() == MADE[function](command_line.parser("start-pool")), "run `make manual`"
 
 
 def test_the_manual_has_every_option_and_exit_status() -> None:
@@ -51,25 +50,48 @@ def test_no_text_of_the_manual_is_taken_for_a_request() -> None:
     assert MADE["roff"](".start\n'quoted' \\ -x") == "\\&.start\n\\(aqquoted\\(aq \\e \\-x"
 
 
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[pexpect.spawn]:
-    """A bash at a terminal, with the completion, and with files, ssh aliases and pools to complete."""
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with files, ssh aliases and pools to complete."""
+    home = tmp_path_factory.mktemp("home")
     for name in (".ssh", "folder", ".local/state/coasters/mine"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / ".ssh" / "config").write_text("Host *\n  Port 22\nHost cluster-node07\n")
-    (tmp_path / "hosts.txt").touch()
-    (tmp_path / "inputrc").write_text("set bell-style none\n")
-    variables = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "TERM": "dumb", "INPUTRC": f"{tmp_path}/inputrc", "LC_ALL": "C.UTF-8", "PS1": "ready> "}
-    with pexpect.spawn("bash", ["--norc", "--noprofile"], env=variables, cwd=str(tmp_path), encoding="utf-8", timeout=LIMIT, dimensions=(50, 200)) as made:
-        made.sendline(f". {MADE['COMPLETION']}")
-        made.expect_exact("start-pool\r\n")
-        made.expect_exact("ready> ")
+        (home / name).mkdir(parents=True)
+    (home / ".ssh" / "config").write_text("Host *\n  Port 22\nHost cluster-node07\n")
+    (home / "hosts.txt").touch()
+    (home / "inputrc").write_text("set bell-style none\n")
+    return home
+
+
+@contextlib.contextmanager
+def terminal(home: Path, *words: str) -> Iterator[pexpect.spawn]:
+    """A shell at a terminal, in that home."""
+    variables = {"HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb", "INPUTRC": f"{home}/inputrc", "LC_ALL": "C.UTF-8", "PS1": "ready> "}
+    with pexpect.spawn(words[0], list(words[1:]), env=variables, cwd=str(home), encoding="utf-8", timeout=LIMIT, dimensions=(50, 200)) as made:
         yield made
         made.sendline("exit")
         made.expect(pexpect.EOF)
 
 
-@pytest.mark.parametrize(("typed", "shown"), [
+@pytest.fixture(scope="module")
+def bash(home: Path) -> Iterator[pexpect.spawn]:
+    with terminal(home, "bash", "--norc", "--noprofile") as made:
+        made.sendline(f". {MADE['BASH']}")
+        made.expect_exact("start-pool\r\n")
+        made.expect_exact("ready> ")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def zsh(home: Path) -> Iterator[pexpect.spawn]:
+    """With the completion where zsh looks for functions; it sounds no bell and does not mark lines without an end."""
+    with terminal(home, "zsh", "-f", "-o", "no_beep", "-o", "no_prompt_sp") as made:
+        made.sendline(f"fpath=({MADE['ZSH'].parent} $fpath); autoload -Uz compinit; compinit -u -D; print com''pinit")
+        made.expect_exact("compinit\r\n")
+        made.expect_exact("ready> ")
+        yield made
+
+
+TYPED = [
     ("start-pool --sho", "start-pool --show-stats "),
     ("start_pool.py --accept", "start_pool.py --accept-new-host-keys "),
     ("start-pool --route tu", "start-pool --route tunnel "),
@@ -80,8 +102,13 @@ def shell(tmp_path: Path) -> Iterator[pexpect.spawn]:
     ("start-pool cluster", "start-pool cluster-node07 "),
     ("start-pool user@cluster", "cluster-node07 "),
     ("start-pool localhost -- hostna", "start-pool localhost -- hostname"),
-])
-def test_bash_completes(shell: pexpect.spawn, typed: str, shown: str) -> None:
-    shell.send(f"{typed}\t")
-    shell.expect_exact(shown)
-    shell.send("\x15")  # away with the line
+]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize(("typed", "shown"), TYPED)
+def test_the_shell_completes(request: pytest.FixtureRequest, shell: str, typed: str, shown: str) -> None:
+    at = request.getfixturevalue(shell)
+    at.send(f"{typed}\t")
+    at.expect_exact(shown)
+    at.send("\x15")  # away with the line

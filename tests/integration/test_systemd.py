@@ -1,6 +1,6 @@
 # Copyright: the coasters.pool contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""swift_worker_supervisor: systemd, with a real systemd that serves the user of an isolated host."""
+"""Workers and services under systemd, with a real one that serves the user of an isolated host."""
 
 from __future__ import annotations
 
@@ -92,16 +92,35 @@ def test_a_unit_of_the_user(station: Station, account: Account) -> None:
         play(station, "start_pool", swift_worker_slots=7, swift_worker_restart=True)
         assert account.control("show", "-P", "MainPID", "coasters-default") not in ("0", before)
         wait(lambda: slots(station) == [7])
-
-        account.host.crash()
-        account.host.start()
-        account.boot()
-        wait(lambda: account.control("is-active", "coasters-default") == "active")
     finally:
         stopped = play(station, "stop_pool")
     assert stopped.count("changed=1") == 2
     assert account.control("is-active", "coasters-default") == "inactive"
     assert account.host.run("ls -A .coasters .config/systemd/user/*coasters*", check=False).count("No such file") == 2
+
+
+def test_a_pool_comes_back_after_a_boot(station: Station, account: Account) -> None:
+    """A client with a worker of its own, both of them units."""
+    host, units = account.host, ("coaster-service-default", "coasters-default")
+    pool = ".local/state/coasters/default"
+    settings = {"pool_client": host.address, "swift_worker_route": "direct", "coaster_service_supervisor": "systemd"}
+    try:
+        assert "changed=2" in play(station, "start_pool", **settings)
+        assert [account.control(question, *units).split() for question in ("is-active", "is-enabled")] == [["active"] * 2, ["enabled"] * 2]
+        assert "changed=0" in play(station, "start_pool", **settings)
+        url = json.loads(host.run(f"cat {pool}/pool.json"))["url"]
+
+        host.crash()
+        host.start()
+        account.boot()
+        job = f"{pool}/bin/cog-job-submit -provider coaster-persistent -service-contact {url} -redirected /bin/echo works"
+        wait(lambda: host.run(job, check=False) == "works\n\n\n")
+    finally:
+        stopped = play(station, "stop_pool", **settings)
+    assert "changed=2" in stopped
+    assert account.control("is-active", *units).split() == ["inactive"] * 2
+    left = host.run(f"ls -A .coasters {pool} .config/systemd/user/*coaster*", check=False)
+    assert left.count("No such file") == 3, left
 
 
 def test_a_host_without_systemd(station: Station) -> None:
@@ -110,5 +129,7 @@ def test_a_host_without_systemd(station: Station) -> None:
         station.hosts[0].run("mkdir -p /var/lib/systemd/linger; touch /var/lib/systemd/linger/worker", user="root")
         assert "systemd does not answer on this host" in " ".join(play(station, "start_pool").split())
         assert station.hosts[0].run("ls -A") == ".ssh\n"
+        service = {"pool_client": station.hosts[0].address, "swift_worker_route": "direct", "coaster_service_supervisor": "systemd"}
+        assert "systemd does not answer on this machine" in " ".join(play(station, "start_pool", **service).split())
     finally:
         play(station, "stop_pool")

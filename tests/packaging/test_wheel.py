@@ -36,6 +36,7 @@ def test_the_manual_and_the_completion_are_where_programs_look_for_them(environm
     share = environment.bin.parent / "share"
     assert (share / "man" / "man1" / "start-pool.1").is_file()
     assert (share / "bash-completion" / "completions" / "start-pool").is_file()
+    assert (share / "zsh" / "site-functions" / "_start-pool").is_file()
 
 
 def test_its_version_is_the_collections(wheel: Path, environment: Environment) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, statistics, swift
+from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, statistics, swift, systemd
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import sockets
 from tests import distribution
 from tests.distribution import write_program
+from tests.unit.plugins.module_utils.stand_in import USER, Systemd
 
 BUILTIN: dict[str, Any] = {"engine": "builtin", "service_port": 0, "worker_port": 0, "listen": "127.0.0.1"}
 
@@ -249,6 +250,24 @@ def test_a_process_that_does_not_end_is_named(home: Path, monkeypatch: pytest.Mo
         patch.setattr(state, "alive", lambda process: True)
         with pytest.raises(launcher.LaunchError, match=f"process {nobody} does not end: end it by hand"):
             launcher.stop("p")
+
+
+def test_a_keeper_under_systemd(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Systemd(home / "systemd", home / ".config" / "systemd" / "user", monkeypatch)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(systemd, "LINGER", str(manager.place / "linger"))
+    monkeypatch.setattr(os, "getuid", lambda: USER.pw_uid)
+    manager.answers("offline")
+    with pytest.raises(launcher.LaunchError, match="systemd does not answer on this machine"):
+        launcher.start(wanted(supervisor="systemd"))
+    manager.answers("running")
+    started = launcher.start(wanted(supervisor="systemd"))
+    assert started["keeper"]["pid"] == int((manager.place / "pid").read_text())
+    unit = home / ".config" / "systemd" / "user" / "coaster-service-p.service"
+    assert f'Environment="XDG_STATE_HOME={home}"' in unit.read_text().splitlines()
+    assert not launcher.start(wanted())["changed"]
+    assert launcher.stop("p")
+    assert not unit.exists()
 
 
 def test_an_owner_takes_its_pool_along(home: Path) -> None:
