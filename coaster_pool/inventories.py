@@ -45,7 +45,7 @@ def load(sources: Sequence[str], limit: str = "") -> dict[str, dict[str, Any]]:
     named = " and ".join(sources)
     options = [f"--inventory={source if ',' in source else os.path.expanduser(source)}" for source in sources]
     options += [f"--limit={limit}"] if limit else []
-    output = _run([sys.executable, "-m", "ansible", "inventory", "--list", *options], named)
+    output = _run([sys.executable, "-m", "ansible.cli.inventory", "--list", *options], named)
     try:
         read = json.loads(output)
         known = read.pop("_meta")["hostvars"]

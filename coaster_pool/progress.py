@@ -28,10 +28,11 @@ class Progress:
     def doing(self, text: str) -> None:
         """What is under way, on a terminal, until the next line takes its place; nothing when the text is empty."""
         if self.stream.isatty() and not self.quiet:
+            width = UNKNOWN_WIDTH
             with contextlib.suppress(OSError):
                 width = os.get_terminal_size(self.stream.fileno()).columns or UNKNOWN_WIDTH
-                print(self._erase + text[:width - 1], end="", file=self.stream, flush=True)
-                self._erase = ERASE if text else ""
+            self._print(text[:width - 1], "")
+            self._erase = ERASE if text else ""
 
     def say(self, text: str) -> None:
         """A line. Nobody may be there any more to read it; the pool is ended all the same."""
@@ -53,6 +54,11 @@ class Progress:
         self._write(f"{PROGRAM}: {failure}")
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            print(self._erase + text, file=self.stream, flush=True)
-            self._erase = ""
+        self._print(text, "\n")
+        self._erase = ""
+
+    def _print(self, text: str, end: str) -> None:
+        try:
+            print(self._erase + text, end=end, file=self.stream, flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # else Python tries again at its end, and fails

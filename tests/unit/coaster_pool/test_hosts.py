@@ -339,7 +339,7 @@ def test_ansible_reads_the_inventory_as_it_is_meant(tmp_path: Path) -> None:
     wanted = hosts.parse(words)
     (tmp_path / "hosts.json").write_text(inventory(wanted, {"common": "x"}))
     shown = subprocess.run(
-        [sys.executable, "-m", "ansible", "inventory", "-i", str(tmp_path / "hosts.json"), "--list"],
+        [sys.executable, "-m", "ansible.cli.inventory", "-i", str(tmp_path / "hosts.json"), "--list"],
         capture_output=True, text=True, check=True, timeout=120,
     )
     assert shown.stderr == ""
@@ -352,7 +352,7 @@ def test_ssh_to_this_machine_is_not_the_client(tmp_path: Path) -> None:
     """Ansible runs what is meant for localhost on the client, and not on a host of the pool that looks like it."""
     (tmp_path / "hosts.json").write_text(inventory(hosts.parse(["nobody@127.0.0.1", "nobody@localhost:9"]), {}))
     shown = subprocess.run(
-        [sys.executable, "-m", "ansible", "adhoc", "-i", str(tmp_path / "hosts.json"), "localhost", "-m", "debug", "-a", "var=ansible_connection"],
+        [sys.executable, "-m", "ansible.cli.adhoc", "-i", str(tmp_path / "hosts.json"), "localhost", "-m", "debug", "-a", "var=ansible_connection"],
         capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "ANSIBLE_LOCALHOST_WARNING": "False"},
     )
     assert '"ansible_connection": "local"' in shown.stdout

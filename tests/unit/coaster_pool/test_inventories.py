@@ -48,7 +48,7 @@ def resolved(table: dict[str, dict[str, Any]], name: str, text: str, **environme
     """What Ansible makes of a template for a host of an inventory that is written from the table."""
     Path("pool").mkdir(exist_ok=True)
     Path("pool", "hosts.json").write_text(json.dumps({"all": {"hosts": table}}))
-    command = [sys.executable, "-m", "ansible", "adhoc", "-i", "pool/hosts.json", name, "-m", "debug", "-a", json.dumps({"msg": text})]
+    command = [sys.executable, "-m", "ansible.cli.adhoc", "-i", "pool/hosts.json", name, "-m", "debug", "-a", json.dumps({"msg": text})]
     variables = {**os.environ, "ANSIBLE_LOAD_CALLBACK_PLUGINS": "True", "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal", **environment}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=variables, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -125,7 +125,7 @@ def test_a_vault_stays_closed(folder: Path) -> None:
     (folder / "password").write_text("secret")
     vault = {"ANSIBLE_VAULT_PASSWORD_FILE": str(folder / "password")}
     encrypted = subprocess.run(
-        [sys.executable, "-m", "ansible", "vault", "encrypt_string", "--name", "ansible_password", "an open word"],
+        [sys.executable, "-m", "ansible.cli.vault", "encrypt_string", "--name", "ansible_password", "an open word"],
         capture_output=True, text=True, check=True, timeout=120, env={**os.environ, **vault},
     ).stdout
     (folder / "vault.yml").write_text("all:\n  hosts:\n    node01:\n" + "".join(f"      {line}\n" for line in encrypted.splitlines()))

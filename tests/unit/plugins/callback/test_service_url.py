@@ -35,7 +35,7 @@ def play(place: Path, *tasks: str, config: str = "", **environment: str) -> subp
     (place / "play.yml").write_text("\n  ".join(["- hosts: localhost", "gather_facts: false", "tasks:", *tasks]) + "\n")
     (place / "ansible.cfg").write_text(config)
     return subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "play.yml"], cwd=place, capture_output=True, text=True,
+        [sys.executable, "-m", "ansible.cli.playbook", "play.yml"], cwd=place, capture_output=True, text=True,
         env={name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
         | {"ANSIBLE_COLLECTIONS_PATH": str(collections_root()), "HOME": str(place), "ANSIBLE_CONFIG": str(place / "ansible.cfg")} | environment, check=False,
     )

@@ -40,10 +40,9 @@ class Program:
 
     def __init__(self, *args: str, cwd: Path, **environment: str) -> None:
         path = str(Path(sys.modules[MODULE].__file__ or "").parents[6])
-        usual = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", MODULE, *args], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env={**usual, "PYTHONPATH": path, **environment})
+            text=True, env={**os.environ, "PYTHONPATH": path, **environment})
         self.lines: list[str] = []
 
     def until(self, start: str) -> str:
