@@ -8,7 +8,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,6 +49,7 @@ class Pool:
         self.info: dict[str, Any] = {}
         self.workers: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, str] = {}
+        self._unstopped: dict[str, str] = {}
         self._awaited: set[str] = set()
         self._started: dict[str, dict[str, Any]] = {}
         self.kept = False
@@ -156,6 +157,7 @@ class Pool:
         self.progress.say("stopping the pool")
         variables = {"coaster_service_keep_logs": keep_logs, "swift_worker_keep_logs": keep_logs}
         self._run("stop_pool", hosts, self._heard_at_stop, None, variables)
+        self._say_unstopped()
         try:
             self._launcher.stop(self.name, keep_logs)
         except (self._launcher.LaunchError, self._state.StateError) as error:
@@ -173,6 +175,7 @@ class Pool:
         else:
             self.progress.say(f"jobs still run there after {limit:g} s: ending them")
         self._run("stop_pool", leaving, self._heard_at_stop, None, {"pool_client": NOBODY})
+        self._say_unstopped()
         members.save(self.name, {name: kept for name, kept in members.load(self.name).items() if name not in leaving})
 
     def logs(self, names: list[str]) -> None:
@@ -221,7 +224,7 @@ class Pool:
         for name in self.info.get("missing", ()):
             if name not in self.failed:
                 urls = " or ".join(self.workers.get(name, {}).get("urls", ()))
-                self._fail(name, f"its worker did not register with the coaster service: check that the host can reach {urls}")
+                self._fail(name, {"msg": f"its worker did not register with the coaster service: check that the host can reach {urls}"})
         self._say_failed()
         needed = len(wanted) if self.options.require_all else self.options.min_workers
         there = len(self.info.get("workers") or ())
@@ -276,7 +279,7 @@ class Pool:
                 if "fallback" in result:
                     self.progress.host(outcome.host, result["fallback"])
             elif result.get("cause") != "service":
-                self._fail(outcome.host, str(result.get("msg", "failed")))
+                self._fail(outcome.host, result)
             self._awaited.discard(outcome.host)
             rest = f"{len(self._awaited)} hosts: {folded(sorted(self._awaited))}" if self._awaited else "the workers to register"
             self.progress.doing(f"waiting for {rest}")
@@ -288,14 +291,14 @@ class Pool:
                 self._service_error = Failure(NO_SERVICE, str(result.get("msg")), [str(line) for line in result.get("log", ())])
         elif outcome.kind != "ok":
             items = [item for item in result.get("results", ()) if item.get("failed")]
-            self._fail(outcome.host, str((items or [result])[0].get("msg", "failed")))
+            self._fail(outcome.host, (items or [result])[0])
             self._awaited.discard(outcome.host)
 
     def _heard_at_check(self, outcome: playbook.Outcome) -> None:
         result = outcome.result
         if outcome.kind != "ok":
             if outcome.action != READY:
-                self._fail(outcome.host, str(result.get("msg", "failed")))
+                self._fail(outcome.host, result)
         elif outcome.action == WORKER:
             self.progress.host(outcome.host, f"would start a worker with {result['slots']} slots" if result["changed"] else "has its worker")
         elif outcome.action == SERVICE and result["changed"]:
@@ -306,19 +309,32 @@ class Pool:
             if outcome.kind == "ok":
                 print(f"== {outcome.host} ==", *outcome.result["log"], sep="\n", flush=True)
             else:
-                self._fail(outcome.host, str(outcome.result.get("msg", "failed")))
+                self._fail(outcome.host, outcome.result)
 
     def _heard_at_stop(self, outcome: playbook.Outcome) -> None:
         if outcome.kind != "ok" and outcome.host not in self.failed:
-            reason = outcome.result.get("msg", "failed")
-            self.progress.trouble(outcome.host, f"not stopped: {reason}; its worker ends by itself, and ~/.coasters/{self.name} stays there")
+            self._unstopped[outcome.host] = _reason(outcome.result)
 
-    def _fail(self, host: str, reason: str) -> None:
-        from ansible_collections.coasters.pool.plugins.module_utils.text import printable
-
-        self.failed[host] = printable(reason)
+    def _fail(self, host: str, result: dict[str, Any]) -> None:
+        self.failed[host] = _reason(result)
 
     def _say_failed(self) -> None:
-        """A line for each reason, with all the hosts that failed for it."""
-        for reason in dict.fromkeys(self.failed.values()):
-            self.progress.trouble(folded(sorted(name for name in self.failed if self.failed[name] == reason)), f"failed: {reason}")
+        for names, reason in _by_reason(self.failed):
+            self.progress.trouble(names, f"failed: {reason}")
+
+    def _say_unstopped(self) -> None:
+        for names, reason in _by_reason(self._unstopped):
+            self.progress.trouble(names, f"not stopped: {reason}; a worker there ends by itself, and what is in ~/.coasters/{self.name} stays")
+
+
+def _reason(result: dict[str, Any]) -> str:
+    """Why a module failed, in words that can do a terminal no harm."""
+    from ansible_collections.coasters.pool.plugins.module_utils.text import printable
+
+    return str(printable(str(result.get("msg", "failed"))))
+
+
+def _by_reason(reasons: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Each reason once, with all the hosts that have it."""
+    for reason in dict.fromkeys(reasons.values()):
+        yield folded(sorted(name for name in reasons if reasons[name] == reason)), reason

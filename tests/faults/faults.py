@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -443,6 +444,13 @@ def dead_hosts(scene: Scene) -> None:
 # the end
 
 
+def parent(pid: int) -> int:
+    """The parent of a process of the client; 0 when it has just ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
 def killed_while_starting(scene: Scene, victim: str, when: Callable[[], object]) -> None:
     """Kill a program of the client in the middle of a start; then nothing is left, and the same command makes the pool."""
     pool = scene.begin()
@@ -450,8 +458,9 @@ def killed_while_starting(scene: Scene, victim: str, when: Callable[[], object])
     if victim == "start_pool.py":
         pool.kill()
     else:
-        found = [line for line in scene.station.here() if "ansible-playbook" in line]
-        os.kill(min(int(line.split()[0]) for line in found), signal.SIGKILL)
+        found = {int(line.split()[0]) for line in scene.station.here() if "ansible-playbook" in line}
+        [first] = [pid for pid in found if parent(pid) not in found | {0}]
+        os.kill(first, signal.SIGKILL)
     killed = time.monotonic()
     if victim != "start_pool.py":
         scene.until(lambda: pool.poll() is not None, "start_pool.py ends", 60)

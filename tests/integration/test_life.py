@@ -233,7 +233,34 @@ class TestFailures:
             assert list(slots(station)) == [host.address]
 
 
+    def test_a_host_that_was_rebooted_is_back_after_the_same_command(self, station: Station) -> None:
+        host = station.hosts[0]
+        with detached(station, host.target) as started:
+            host.stop()
+            host.start()
+            again = station.start_pool(*ANY_PORTS, host.target)
+            assert (again.returncode, again.stdout) == (0, started.stdout)
+            assert f"{host.address}: worker started" in again.stderr
+            assert list(slots(station)) == [host.address]
+            code, hostname, errors = station.submit(started.stdout.split()[-1], "-redirected", "/bin/hostname")
+            assert (code, hostname.strip()) == (0, host.hostname), errors
+        assert station.left() == []
+
+
 class TestStop:
+    def test_a_host_that_is_away_is_named(self, station: Station) -> None:
+        """It is the only one that keeps what was put there, until the next stop."""
+        here, away = station.hosts[:2]
+        assert station.start_pool(*ANY_PORTS, "--detach", here.target, away.target).returncode == 0
+        away.stop()
+        done = station.start_pool("--stop")
+        assert done.returncode == 0
+        end = "a worker there ends by itself, and what is in ~/.coasters/default stays"
+        assert re.search(rf"^{re.escape(away.address)}: not stopped: .*; {re.escape(end)}$", done.stderr, re.M), done.stderr
+        away.start()
+        assert station.left() == [f"{away.name} .coasters"]
+        away.run("rm -r .coasters")
+
     def test_after_a_start_that_was_killed(self, station: Station) -> None:
         with station.pool(*ANY_PORTS, *(host.target for host in station.hosts)) as running:
             wait(lambda: running.said.count("worker started") == len(station.hosts))

@@ -209,7 +209,7 @@ class IsolatedHost(Host):
         return ["nsenter", f"--target={self.init}", *namespaces]
 
     def processes(self) -> list[runs.Process]:
-        return [process for process in runs.processes() if self._here(process.pid)] if self.up else []
+        return list(runs.processes(self._here)) if self.up else []
 
     def _here(self, pid: int) -> bool:
         try:

@@ -37,10 +37,10 @@ class Process(NamedTuple):
     args: str
 
 
-def processes() -> Iterator[Process]:
-    """Every process of this machine that has a command line (no kernel threads, no zombies)."""
+def processes(wanted: Callable[[int], bool] = lambda pid: True) -> Iterator[Process]:
+    """Every process of this machine that has a command line (no kernel threads, no zombies) and whose id is ``wanted``."""
     for entry in os.listdir("/proc"):
-        if entry.isdigit():
+        if entry.isdigit() and wanted(int(entry)):
             with contextlib.suppress(OSError):
                 folder = Path("/proc", entry)
                 args = (folder / "cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")

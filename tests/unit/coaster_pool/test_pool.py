@@ -265,8 +265,10 @@ class TestEnds:
 
     def test_a_stop_that_fails_is_said(self, terminal: Terminal) -> None:
         pool = terminal.pool("--stop")
-        pool._heard_at_stop(Outcome("failed", "node01", WORKER, {"msg": "its disk is full"}))
-        assert terminal.said == ["node01: not stopped: its disk is full; its worker ends by itself, and ~/.coasters/default stays there"]
+        for node in ("node01", "node02"):
+            pool._heard_at_stop(Outcome("failed", node, WORKER, {"msg": "its disk is full"}))
+        pool._say_unstopped()
+        assert terminal.said == ["node[01-02]: not stopped: its disk is full; a worker there ends by itself, and what is in ~/.coasters/default stays"]
 
     def test_a_service_that_does_not_end(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing can be made that does not end by force; so only what is said of it is looked at."""
