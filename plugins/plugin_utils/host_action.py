@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 import resource
 import time
@@ -56,6 +57,7 @@ class HostAction(ActionBase):  # type: ignore[misc]
         dummy, wanted = self.validate_argument_spec(argument_spec=dict(self.SPEC))
         try:
             if self._connection.transport == "ssh":
+                self._separate_connection()
                 self._check_connection()
             return {**result, **self.work(wanted, (task_vars or {}).get("inventory_hostname", ""))}
         except HostFailure as failure:
@@ -73,6 +75,14 @@ class HostAction(ActionBase):  # type: ignore[misc]
     def ssh_words(self) -> list[str]:
         """The ssh command as Ansible would run it, without the host. Raises AnsibleConnectionFailure."""
         return [to_text(word) for word in self._connection._build_command(self._connection.get_option("ssh_executable"), "ssh")]
+
+    def _separate_connection(self) -> None:
+        """Ansible lets hosts share one ssh connection that have the same address, port and user, also where jump hosts make
+        different machines of them; its ``ssh_common_args`` are where it wants those to be named."""
+        common = self._connection.get_option("ssh_common_args")
+        if common and not self._connection.get_option("control_path"):
+            way = [self._connection.get_option(name) for name in ("host", "port", "remote_user")] + [common]
+            self._connection.set_option("control_path", f"%(directory)s/{hashlib.sha256(repr(way).encode()).hexdigest()[:10]}")
 
     def _check_connection(self) -> None:
         """Raises ExchangeError when ssh would not do what it looks like."""

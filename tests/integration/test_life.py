@@ -59,6 +59,22 @@ class TestHosts:
             assert running.end() == 130
         assert station.left() == []
 
+    def test_one_address_behind_two_jump_hosts(self, station: Station) -> None:
+        if station.hosts.kind != "isolated":
+            pytest.skip("127.0.0.1 is another machine on isolated test hosts alone")
+        left, right = station.hosts[:2]
+        lines = "".join(f"127.0.0.1 {host.public_key}\n" for host in (left, right))
+        with station.hosts.client.known_hosts.open("a") as known:
+            known.write(lines)
+        inventory = station.place / "inventory.yml"
+        inventory.write_text(yaml.safe_dump({"all": {"hosts": {
+            name: {"ansible_host": "127.0.0.1", "ansible_user": jump.user, "ansible_ssh_common_args": f"-o ProxyJump={jump.name}"}
+            for name, jump in (("left", left), ("right", right))
+        }}}))
+        with detached(station, "--require-all", "-i", str(inventory)):
+            assert {worker["name"]: worker["host"] for worker in station.status()["workers"]} == {"left": left.hostname, "right": right.hostname}
+        assert station.left() == []
+
     def test_two_pools_on_one_host(self, station: Station) -> None:
         host = station.hosts[0]
         with station.pool(*ANY_PORTS, "--name", "one", host.target) as one, station.pool(*ANY_PORTS, "--name", "two", host.target) as two:
