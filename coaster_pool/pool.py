@@ -27,6 +27,8 @@ EXTRA = "ansible_ssh_extra_args"
 NOBODY = "nobody="
 """A host pattern that matches no host word: the play for the client is left out."""
 
+UNDONE = {"msg": "ansible-playbook ended before it was done with this host: run the same command again"}
+"""Where somebody killed it, or it has failed itself, as with very few files that it may open."""
 STOPPED_WITHIN = 3.0
 """Seconds after the end of the keeper in which a stop on purpose has removed the pool's folder."""
 ANSWER_LIMIT = 3.0
@@ -118,7 +120,6 @@ class Pool:
             self._started = hosts  # somebody else may stop the pool meanwhile, and forget them
         members.save(self.name, {**members.load(self.name), **hosts})
         if wanted:
-            self._awaited = set(wanted)
             self.progress.doing(f"connecting to {folded(sorted(wanted))}")
             self._run("start_pool", wanted, self._heard_at_start, self.ending, self._known(running))
             self.progress.doing("")
@@ -221,6 +222,8 @@ class Pool:
         trouble = self._launcher.failure(self.name)
         if trouble is not None:
             raise Failure(NO_SERVICE, str(trouble), trouble.log)
+        for name in self._awaited:
+            self._fail(name, UNDONE)
         for name in self.info.get("missing", ()):
             if name not in self.failed:
                 urls = " or ".join(self.workers.get(name, {}).get("urls", ()))
@@ -267,6 +270,7 @@ class Pool:
         table = {host: {**own, EXTRA: f"{ssh} {own[EXTRA]}"} if EXTRA in own else own for host, own in hosts.items()}
         common = {EXTRA: ssh, "swift_worker_route": self.options.route, "swift_worker_trust": self.options.trust}
         inventory = {"all": {"hosts": table, "vars": common}}
+        self._awaited = set(hosts)
         with self._state.private_folder() as private:
             playbook.run(name, inventory, variables, self.collections, ending, heard, private, self.options.connect_limit, check)
 
@@ -312,6 +316,8 @@ class Pool:
                 self._fail(outcome.host, outcome.result)
 
     def _heard_at_stop(self, outcome: playbook.Outcome) -> None:
+        if outcome.action == WORKER:
+            self._awaited.discard(outcome.host)
         if outcome.kind != "ok" and outcome.host not in self.failed:
             self._unstopped[outcome.host] = _reason(outcome.result)
 
@@ -323,6 +329,8 @@ class Pool:
             self.progress.trouble(names, f"failed: {reason}")
 
     def _say_unstopped(self) -> None:
+        for name in self._awaited:
+            self._unstopped.setdefault(name, _reason(UNDONE))
         for names, reason in _by_reason(self._unstopped):
             self.progress.trouble(names, f"not stopped: {reason}; a worker there ends by itself, and what is in ~/.coasters/{self.name} stays")
 

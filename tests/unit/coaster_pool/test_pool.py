@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -73,6 +74,17 @@ def wait(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def children(name: str) -> list[int]:
+    """Children of this process whose command line has the name."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and name in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+    return found
 
 
 def failed(kind: int, sentence: str, action: Any) -> None:
@@ -250,6 +262,23 @@ class TestService:
 
 
 class TestEnds:
+    def test_an_ansible_that_ends_before_a_host_has_answered(self, terminal: Terminal) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            host = f"127.0.0.1+{mute.getsockname()[1]}"
+            pool = terminal.pool("--connect-limit", "60", f"nobody@127.0.0.1:{mute.getsockname()[1]}")
+
+            def kill_ansible() -> None:
+                mute.accept()
+                os.kill(min(children("ansible-playbook")), signal.SIGKILL)
+
+            killer = threading.Thread(target=kill_ansible)
+            killer.start()
+            with pool:
+                failed(NO_WORKERS, "no worker could be started", lambda: pool.start(wanted.members(pool.options)))
+            killer.join()
+        reason = "ansible-playbook ended before it was done with this host: run the same command again"
+        assert terminal.said == [f"{host}: failed: {reason}", "stopping the pool"]
+
     def test_a_signal_while_it_starts(self, terminal: Terminal) -> None:
         with terminal.pool("localhost") as pool:
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
