@@ -12,12 +12,13 @@ Both sides may send commands at any time. A tag names one command in one directi
 
 import struct
 
-from .frames import ERROR, FINAL, HEADER_SIZE, INITIAL, REPLY, SIGNAL, Decoder, FrameError, encode, header
+from .frames import ERROR, FINAL, HEADER_SIZE, INITIAL, LARGE, REPLY, SIGNAL, Decoder, FrameError, encode, header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Union
 
+    Payload = Union[bytes, memoryview]
     Event = Union["Request", "Data", "Aborted", "Reply", "Failure", "Chunk", "Signal", "Silent"]
 
 MAX_MESSAGE = 4 * 1048576
@@ -26,8 +27,6 @@ MAX_OPEN = 4096
 """Most incoming requests that may be incomplete at once."""
 SILENCE_LIMIT = 120.0
 """Seconds without any byte from the peer after which it counts as lost (coaster-protocol 3.3)."""
-
-_SEPARATE = 16384  # from this many bytes on a payload is not copied behind its header
 
 _NAMES = {
     name.encode("ascii"): name for name in (
@@ -56,7 +55,7 @@ class Data:
 
     __slots__ = ("tag", "payload", "final")
 
-    def __init__(self, tag: int, payload: bytes, final: bool) -> None:
+    def __init__(self, tag: int, payload: "Payload", final: bool) -> None:
         self.tag, self.payload, self.final = tag, payload, final
 
 
@@ -92,7 +91,7 @@ class Chunk:
 
     __slots__ = ("tag", "payload", "final", "context")
 
-    def __init__(self, tag: int, payload: bytes, final: bool, context: "Any") -> None:
+    def __init__(self, tag: int, payload: "Payload", final: bool, context: "Any") -> None:
         self.tag, self.payload, self.final, self.context = tag, payload, final, context
 
 
@@ -170,7 +169,7 @@ class Channel:
             append(arg)
         return tag
 
-    def data(self, tag: int, payload: bytes, final: bool) -> None:
+    def data(self, tag: int, payload: "Any", final: bool) -> None:
         """The next data frame of a command of ours that was sent with final=False."""
         self._frame(tag, FINAL if final else 0, payload)
 
@@ -192,7 +191,7 @@ class Channel:
         for index, value in enumerate(values, 1):
             self._output.append(encode(tag, REPLY | FINAL if index == last else REPLY, value))
 
-    def reply_part(self, tag: int, payload: bytes, final: bool) -> None:
+    def reply_part(self, tag: int, payload: "Any", final: bool) -> None:
         """One frame of a reply that is sent piece by piece (the answer to a GET)."""
         self._frame(tag, REPLY | FINAL if final else REPLY, payload)
 
@@ -227,11 +226,11 @@ class Channel:
         opened = self._open
         for tag, flags, payload in arrived:
             if flags & SIGNAL:
-                self._receive_signal(tag, flags, payload, events)
+                self._receive_signal(tag, flags, bytes(payload), events)
             elif flags & REPLY:
                 self._receive_reply(tag, flags, payload, events)
             elif flags & INITIAL:
-                self._receive_name(tag, flags, payload, events, now)
+                self._receive_name(tag, flags, bytes(payload), events, now)
             else:
                 request = opened.get(tag)
                 if request is None:
@@ -241,7 +240,7 @@ class Channel:
                     continue
                 # Most frames are arguments: no call for them.
                 args = request.args
-                args.append(payload)
+                args.append(bytes(payload))
                 if flags & FINAL:
                     del opened[tag]
                     self._held -= request.size
@@ -294,8 +293,8 @@ class Channel:
         self._next_tag = (tag + 1) & 0xFFFFFFFF
         return tag
 
-    def _frame(self, tag: int, flags: int, payload: bytes) -> None:
-        if len(payload) < _SEPARATE:
+    def _frame(self, tag: int, flags: int, payload: "Any") -> None:
+        if len(payload) < LARGE:
             self._output.append(encode(tag, flags, payload))
         else:
             self._output.append(header(tag, flags, len(payload)))
@@ -309,14 +308,14 @@ class Channel:
         if sent is not None:
             events.append(Signal(tag, payload, True, sent.context))
 
-    def _receive_reply(self, tag: int, flags: int, payload: bytes, events: "List[Event]") -> None:
+    def _receive_reply(self, tag: int, flags: int, payload: "Payload", events: "List[Event]") -> None:
         sent = self._sent.get(tag)
         if sent is None:
             return
         final = flags & FINAL
         if flags & ERROR:
             if sent.error is None:
-                sent.error = payload
+                sent.error = bytes(payload)
                 self._hold(sent, payload)
             if final:
                 self.forget(tag)
@@ -327,7 +326,7 @@ class Channel:
                 self.forget(tag)
             events.append(Chunk(tag, payload, bool(final), sent.context))
             return
-        sent.values.append(payload)
+        sent.values.append(bytes(payload))
         if final:
             self.forget(tag)
             events.append(Reply(tag, sent.values, sent.context))
@@ -346,7 +345,7 @@ class Channel:
         opened = self._open[tag] = _Open(name)
         self._hold(opened, payload)
 
-    def _receive_data(self, request: "_Open", tag: int, flags: int, payload: bytes, events: "List[Event]") -> None:
+    def _receive_data(self, request: "_Open", tag: int, flags: int, payload: "Payload", events: "List[Event]") -> None:
         """A frame of a PUT's content, or of a request that its sender gives up."""
         final = flags & FINAL
         if final:
@@ -364,7 +363,7 @@ class Channel:
         if not request.streaming:
             self._close(tag)
 
-    def _hold(self, entry: "Union[_Open, _Sent]", payload: bytes) -> None:
+    def _hold(self, entry: "Union[_Open, _Sent]", payload: "Payload") -> None:
         size = len(payload) + HEADER_SIZE
         entry.size += size
         self._held += size

@@ -32,8 +32,6 @@ GOODBYE_LIMIT = 2.0
 """Seconds that the service has to answer the farewell."""
 HEARTBEAT_PERIODS = (30.0, 10.0)
 """Seconds between heartbeats: the shortest period, and how much longer it may be by chance (coaster-protocol 3.3)."""
-UNSENT_LIMIT = 262144
-"""Unsent bytes from which no more data of files is read."""
 ROUNDS = 8
 """Most frames of one file that are sent before the service is heard again."""
 
@@ -240,13 +238,13 @@ class Client:
         """Send what waits, and some frames of all files in turn as long as the socket takes them."""
         connection.flush()
         rounds = ROUNDS
-        while rounds and connection.unsent < UNSENT_LIMIT and self._can_send():
+        while rounds and not connection.unsent and self._can_send():
             rounds -= 1
             for tag, sender in list(self._senders.items()):
                 if sender.suspended:
                     continue
                 try:
-                    data = sender.file.read()
+                    data = sender.file.take()
                 except FileError as error:
                     self._stop_sending(tag, str(error))
                     continue

@@ -12,8 +12,10 @@ import select
 import socket
 import time
 from collections import deque
+from itertools import islice, takewhile
 
 from .channel import ChannelError
+from .staging import Piece
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,21 +157,31 @@ class Connection:
         for payload in self.channel.take_output():
             waiting.append(payload)
             self.unsent += len(payload)
-        while waiting:
-            batch = [waiting[index] for index in range(min(len(waiting), _MAX_VECTORS))]
-            try:
-                sent = self.socket.sendmsg(batch)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                raise Lost("the connection to the service broke: %s" % error.strerror, error.errno or 0) from error
-            self.unsent -= sent
-            for payload in batch:
-                if sent < len(payload):
-                    waiting[0] = memoryview(payload)[sent:]
-                    break
-                sent -= len(payload)
+        try:
+            while waiting:
+                self._send(waiting)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise Lost("the connection to the service broke: %s" % error.strerror, error.errno or 0) from error
+
+    def _send(self, waiting: "Deque[Any]") -> None:
+        """Send some of what waits, and forget it. Raises OSError."""
+        if isinstance(waiting[0], Piece):
+            self.unsent -= waiting[0].send(self.socket)
+            if not waiting[0]:
                 waiting.popleft()
+            return
+        batch = list(takewhile(lambda payload: not isinstance(payload, Piece), islice(waiting, _MAX_VECTORS)))
+        more = socket.MSG_MORE if len(batch) < len(waiting) else 0
+        sent = self.socket.sendmsg(batch, (), more)
+        self.unsent -= sent
+        for payload in batch:
+            if sent < len(payload):
+                waiting[0] = memoryview(payload)[sent:]
+                break
+            sent -= len(payload)
+            waiting.popleft()
 
     def close(self) -> None:
         self.socket.close()

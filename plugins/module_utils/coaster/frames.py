@@ -12,9 +12,9 @@ import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Tuple
+    from typing import List, Tuple, Union
 
-    Frame = Tuple[int, int, bytes]
+    Frame = Tuple[int, int, Union[bytes, memoryview]]
 
 REPLY = 0x01
 FINAL = 0x02
@@ -24,6 +24,9 @@ INITIAL = 0x20
 
 MAX_PAYLOAD = 1048576
 """Largest payload in bytes that Java peers take; more breaks their channel for good (coaster-protocol 2.1)."""
+
+LARGE = 16384
+"""Bytes from which on a payload is not copied, neither behind its header nor out of the bytes that it came with."""
 
 HEADER_SIZE = 20
 _HEADER = struct.Struct("<IIIII")
@@ -60,7 +63,7 @@ class Decoder:
         self._need = HEADER_SIZE
 
     def feed(self, data: bytes) -> "List[Frame]":
-        """The frames ``(tag, flags, payload)`` that ``data`` completes, in order.
+        """The frames ``(tag, flags, payload)`` that ``data`` completes, in order; a payload of LARGE bytes or more is a view.
 
         Raises FrameError on a header whose check word is wrong or that announces more than ``max_payload`` bytes.
         """
@@ -74,20 +77,18 @@ class Decoder:
             if len(held) < self._need:
                 return frames
             position = end
-            with memoryview(held) as view:
-                frames = self._cut(view, 0)[1]
+            frames = self._cut(held, 0)[1]
             if frames:
-                held.clear()
+                self._held = held = bytearray()
         position, more = self._cut(data, position)
         if position < len(data):
             held += memoryview(data)[position:]
         return frames + more if frames else more
 
-    def _cut(self, data: "Any", position: int) -> "Tuple[int, List[Frame]]":
-        """The whole frames in ``data`` (bytes, or a view of some) from ``position`` on, and where they end."""
+    def _cut(self, data: "Union[bytes, bytearray]", position: int) -> "Tuple[int, List[Frame]]":
+        """The whole frames in ``data`` from ``position`` on, and where they end."""
         frames: "List[Frame]" = []
         have = len(data)
-        view = isinstance(data, memoryview)
         self._need = HEADER_SIZE
         while have - position >= HEADER_SIZE:
             tag, flags, size, check, checksum = _unpack_from(data, position)
@@ -99,9 +100,8 @@ class Decoder:
             if end > have:
                 self._need = HEADER_SIZE + size
                 break
-            payload = data[position + HEADER_SIZE:end]
-            if view:
-                payload = bytes(payload)
+            position += HEADER_SIZE
+            payload = bytes(data[position:end]) if size < LARGE else memoryview(data)[position:end]
             if checksum and checksum != zlib.adler32(payload):
                 self.checksum_mismatches += 1
             frames.append((tag, flags, payload))

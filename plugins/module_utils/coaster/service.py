@@ -15,7 +15,8 @@ import logging
 import random
 import socket
 import time
-from typing import Any
+from collections import deque
+from typing import Any, Callable
 
 from . import jobs
 from .admission import Admission, AdmissionError, same_origin
@@ -115,7 +116,7 @@ class Service:
         self._empty = asyncio.Event()
         if self.peers:
             for peer in list(self.peers.values()):
-                peer.fall_silent()
+                peer.finish(peer.transport.write_eof)
             try:
                 await asyncio.wait_for(self._empty.wait(), GOODBYE_TIME)
             except asyncio.TimeoutError:
@@ -211,6 +212,10 @@ class Peer(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self.service = service
         self.touched = self.congested = self.silent = False
+        self._waiting: deque[bytes] = deque()
+        self._held = 0
+        self._paused = False
+        self._last: Callable[[], None] | None = None
         self.refusal: str | None = None
         self.address = "?"
 
@@ -221,7 +226,8 @@ class Peer(asyncio.Protocol):
         self.remote = _end(transport.get_extra_info("peername"))
         self.local = _end(transport.get_extra_info("sockname"))
         self.address = self.remote[0]
-        self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        # What the transport cannot send at once it moves about with every write: it gets one block at a time.
+        self.transport.set_write_buffer_limits(0)
         self.channel_id = service.join(self)
         self.joined()
         if len(service.peers) > service.max_connections + MAX_REFUSED:
@@ -318,18 +324,51 @@ class Peer(asyncio.Protocol):
             return
         data = b"".join(chunks)
         self.service.sent.total += len(data)
-        self.transport.write(data)
+        self._waiting.append(data)
+        self._held += len(data)
+        self._write()
         if self.congested and self.unsent() > MAX_UNSENT:
             self.drop("it does not read what it is sent")
 
-    def fall_silent(self) -> None:
-        """All has been said; what the peer still says gets no answer."""
+    def _write(self) -> None:
+        """Write what waits as far as the peer takes it."""
+        while self._waiting and not self._paused:
+            data = self._waiting.popleft()
+            self._held -= len(data)
+            self.transport.write(data)
+        if not self.congested and self.unsent() > HIGH_WATER:
+            self.full()
+        elif self.congested and self.unsent() <= LOW_WATER:
+            self.free()
+        if self._last is not None and not self._waiting:
+            last, self._last = self._last, None
+            with contextlib.suppress(OSError):  # it has just gone by itself
+                last()
+
+    def finish(self, last: Callable[[], None]) -> None:
+        """All has been said: what the peer still says gets no answer. When all is written, ``last`` is called."""
         self.silent = True
-        with contextlib.suppress(OSError):  # it has just gone by itself
-            self.transport.write_eof()
+        self._last = last
+        self._write()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._write()
+
+    def full(self) -> None:
+        """The peer reads slower than it is sent to: files for it are held back at their source."""
+        self.congested = True
+
+    def free(self) -> None:
+        """The peer has read enough: its files flow again."""
+        self.congested = False
 
     def unsent(self) -> int:
-        return self.transport.get_write_buffer_size()
+        """Bytes that the peer's socket has not taken yet."""
+        return self._held + self.transport.get_write_buffer_size()
 
     def eof_received(self) -> bool:
         self.lose()
@@ -368,13 +407,13 @@ class ClientPeer(Peer):
         for transfer in list(self.transfers):
             transfer.client_lost()
 
-    def pause_writing(self) -> None:
-        self.congested = True
+    def full(self) -> None:
+        super().full()
         for transfer in self.transfers:
             transfer.client_full()
 
-    def resume_writing(self) -> None:
-        self.congested = False
+    def free(self) -> None:
+        super().free()
         for transfer in self.transfers:
             transfer.client_free()
 
@@ -481,13 +520,13 @@ class WorkerPeer(Peer):
         for transfer in list(self.transfers.values()):
             transfer.worker_lost()
 
-    def pause_writing(self) -> None:
-        self.congested = True
+    def full(self) -> None:
+        super().full()
         for transfer in self.transfers.values():
             transfer.worker_full()
 
-    def resume_writing(self) -> None:
-        self.congested = False
+    def free(self) -> None:
+        super().free()
         for transfer in self.transfers.values():
             transfer.worker_free()
 
@@ -563,7 +602,7 @@ class WorkerPeer(Peer):
     def shut_down(self, request: Request) -> None:
         self.channel.reply(request.tag)
         self.flush()
-        self.transport.close()
+        self.finish(self.transport.close)
 
     def echo(self, request: Request) -> None:
         self.channel.reply(request.tag, (_argument(request, 0),))

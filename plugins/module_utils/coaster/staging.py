@@ -15,7 +15,8 @@ from .jobs import IF_PRESENT, ON_ERROR, ON_SUCCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Sequence, Tuple
+    import socket
+    from typing import List, Sequence, Tuple, Union
 
 FRAME = 65536
 """Bytes in a data frame; Java peers use as many."""
@@ -28,35 +29,95 @@ class FileError(Exception):
 
 
 class Outgoing:
-    """A file to be sent: ``size`` bytes, of which ``left`` have not been read yet. Raises FileError."""
+    """A file to be sent: ``size`` bytes, of which ``left`` have not been taken yet. Raises FileError."""
 
     def __init__(self, path: bytes) -> None:
         self._path = path
-        try:
-            # Not blocking, because opening a named pipe would wait for its writer.
-            self._file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError as error:
-            raise FileError(because(path, error)) from error
-        found = os.fstat(self._file)
+        self._source = _Source(path)
+        found = os.fstat(self._source.file)
         if not stat.S_ISREG(found.st_mode):
             self.close()
             raise FileError(text(path) + " (Is not a regular file)")
         self.size = self.left = found.st_size
 
     def read(self) -> bytes:
-        """The next piece, of at most FRAME bytes. Raises FileError, also when the file has become shorter."""
-        try:
-            data = os.read(self._file, min(FRAME, self.left))
-        except OSError as error:
-            raise FileError(because(self._path, error)) from error
-        if not data and self.left:
-            raise FileError(text(self._path) + " (Became shorter while it was sent)")
-        self.left -= len(data)
+        """The next FRAME bytes, or all that are left. Raises FileError, also when the file has become shorter."""
+        size = min(FRAME, self.left)
+        data = self._source.read(self.size - self.left, size)
+        if self._source.problem:
+            raise FileError("%s (%s)" % (text(self._path), self._source.problem))
+        self.left -= size
         return data
 
+    def take(self) -> "Union[Piece, bytes]":
+        """As read(), but a piece that is not the last has not been read yet: the socket takes it from the file.
+
+        The last one has to be taken when the others have been sent: whether the file was whole until then is known only now.
+        """
+        if self.left <= FRAME or self._source.problem:
+            return self.read()
+        piece = Piece(self._source, self.size - self.left, FRAME)
+        self.left -= FRAME
+        return piece
+
     def close(self) -> None:
-        """Close the file; it is of no use after this."""
-        os.close(self._file)
+        """The file is of no use after this; it is open as long as a socket has to take a piece of it."""
+        del self._source
+
+
+class Piece:
+    """As many bytes of a file as its length says, which go to a socket without a way through this process."""
+
+    __slots__ = ("_source", "_at", "_left")
+
+    def __init__(self, source: "_Source", at: int, size: int) -> None:
+        self._source, self._at, self._left = source, at, size
+
+    def __len__(self) -> int:
+        return self._left
+
+    def send(self, sock: "socket.socket") -> int:
+        """Send what the socket takes, and forget it; how much it was. Raises OSError when the socket takes nothing."""
+        try:
+            sent = os.sendfile(sock.fileno(), self._source.file, self._at, self._left)
+        except BlockingIOError:
+            raise
+        except OSError:
+            sent = 0
+        # Not every file system can do that; and a file that has become shorter has nothing to send.
+        sent = sent or sock.send(self._source.read(self._at, self._left))
+        self._at += sent
+        self._left -= sent
+        return sent
+
+
+class _Source:
+    """An open file, which closes when it has no user any more. ``problem``: why not all of it could be read."""
+
+    def __init__(self, path: bytes) -> None:
+        self.problem = ""
+        self.file = -1
+        try:
+            # Not blocking, because opening a named pipe would wait for its writer.
+            self.file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            raise FileError(because(path, error)) from error
+
+    def __del__(self) -> None:
+        if self.file >= 0:
+            os.close(self.file)
+
+    def read(self, at: int, size: int) -> bytes:
+        """So many bytes; zeros instead of those that cannot be read, because the peer has been promised so many."""
+        try:
+            data = os.pread(self.file, size, at)
+        except OSError as error:
+            data = b""
+            self.problem = error.strerror or ""
+        else:
+            if len(data) < size:
+                self.problem = "Became shorter while it was sent"
+        return data.ljust(size, b"\0")
 
 
 class Incoming:
@@ -95,7 +156,7 @@ class Incoming:
         if mode is not None:
             os.fchmod(self._file, mode)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: "Union[bytes, memoryview]") -> None:
         """The next piece."""
         self._written += len(data)
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .channel import Payload
     from .service import ClientPeer, WorkerPeer
 
 MAX_UNSENT_FILES = 32 * 1048576
@@ -61,7 +62,7 @@ class Transfer:
         """The worker is gone, or has given up."""
         self.end()
 
-    def chunk(self, payload: bytes, final: bool) -> None:
+    def chunk(self, payload: Payload, final: bool) -> None:
         """The next frame of the file."""
 
     def replied(self, values: list[bytes]) -> None:
@@ -95,7 +96,7 @@ class StageIn(Transfer):
         self.client_tag = self.client.channel.request("GET", (_url(path), destination), context=self, stream=True)
         self.client.service.touch(self.client)
 
-    def chunk(self, payload: bytes, final: bool) -> None:
+    def chunk(self, payload: Payload, final: bool) -> None:
         """The next frame from the client."""
         worker = self.worker
         if worker.congested:
@@ -150,7 +151,7 @@ class StageOut(Transfer):
         if not final and self.client.congested:
             self.client_full()
 
-    def chunk(self, payload: bytes, final: bool) -> None:
+    def chunk(self, payload: Payload, final: bool) -> None:
         """The next frame from the worker."""
         client = self.client
         if client.congested and client.unsent() > MAX_UNSENT_FILES:

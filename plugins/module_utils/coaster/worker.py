@@ -46,8 +46,6 @@ SILENCE_LIMIT = 45.0
 the last byte on, so that a worker whose cable is cut ends no later than LOST_LIMIT after the cut."""
 GOODBYE_LIMIT = 1.0
 """Seconds that the last bytes have to leave."""
-UNSENT_LIMIT = 262144
-"""Unsent bytes from which no more data of files is read."""
 ROUNDS = 8
 """Most frames of one file that are sent before everybody else has a turn."""
 
@@ -291,7 +289,7 @@ class Worker:
                 raise Lost("the service does not answer the registration", errno.ETIMEDOUT)
             connection.flush()
             rounds = ROUNDS
-            while rounds and connection.unsent < UNSENT_LIMIT and self._can_send():
+            while rounds and not connection.unsent and self._can_send():
                 self._send_data(connection)
                 rounds -= 1
         except Lost as lost:
@@ -496,7 +494,7 @@ class Worker:
             if sender.stopped:
                 continue
             try:
-                data = sender.file.read()
+                data = sender.file.take()
             except FileError as error:
                 self.stop_file(tag)
                 del sender.task.open_tags[tag]

@@ -27,7 +27,16 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel impo
     encode_int,
     encode_long,
 )
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import ERROR, FINAL, INITIAL, REPLY, SIGNAL, Decoder, encode
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import (
+    ERROR,
+    FINAL,
+    INITIAL,
+    LARGE,
+    REPLY,
+    SIGNAL,
+    Decoder,
+    encode,
+)
 
 NOW = 1795383600.25
 
@@ -125,6 +134,23 @@ def test_frames_of_unknown_commands_are_passed_over(frame: bytes) -> None:
     assert one.take_output() == []
 
 
+def test_only_the_data_of_files_is_passed_on_as_a_view() -> None:
+    one, two = pair()
+    large = b"x" * LARGE
+    one.request("A", (large, large))
+    (request,) = pass_on(one, two)
+    assert [type(arg) for arg in request.args] == [bytes, bytes]
+    two.reply(request.tag, (large, large))
+    (reply,) = pass_on(two, one)
+    assert [type(value) for value in reply.values] == [bytes, bytes]
+    assert one.receive(encode(3, SIGNAL, large), NOW)[0].payload.startswith(b"x")
+    assert one.receive(encode(3, INITIAL | FINAL, large), NOW)[0].name == "X" * LARGE
+    tag = one.request("B")
+    assert one.receive(encode(tag, REPLY | FINAL | ERROR, large), NOW)[0].message == "x" * LARGE
+    tag = one.request("GET", stream=True)
+    assert isinstance(one.receive(encode(tag, REPLY | FINAL, large), NOW)[0].payload, memoryview)
+
+
 def test_initial_on_a_reply_is_passed_over() -> None:
     one = Channel(NOW)
     tag = one.request("A")
@@ -191,7 +217,7 @@ def test_a_reply_piece_by_piece() -> None:
     one, two = pair()
     tag = one.request("GET", (b"a", b"b"), context="file", stream=True)
     pass_on(one, two)
-    large = bytes(module._SEPARATE)
+    large = bytes(LARGE)
     two.reply_part(tag, encode_long(3), False)
     two.reply_part(tag, large, True)
     assert [len(chunk) for chunk in two._output] == [28, 20, len(large)]

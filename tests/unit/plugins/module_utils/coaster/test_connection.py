@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.connection i
     resolve,
     wait_for,
 )
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.staging import FRAME, Outgoing
 
 from .services import Listener, listening, unused_port
 
@@ -120,14 +122,19 @@ def test_commands_and_replies() -> None:
         connection.close()
 
 
-def test_more_than_the_socket_takes_waits_and_arrives_whole() -> None:
+def test_more_than_the_socket_takes_waits_and_arrives_whole(tmp_path: Path) -> None:
     with listening() as listener:
         connection, other = pair(listener)
         tag = connection.channel.request("PUT", (b"0" * 8, b"", b""), final=False)
         payloads = [os.urandom(size) for size in [100000, 5] + [1000000] * 20] + [b"small"] * 500
         receiver = Channel(clock())
+        (tmp_path / "file").write_bytes(os.urandom(52 * FRAME))
+        file = Outgoing(os.fsencode(tmp_path / "file"))
         for index, payload in enumerate(payloads):
-            connection.channel.data(tag, payload, index == len(payloads) - 1)
+            connection.channel.data(tag, file.take() if index % 10 == 7 else payload, index == len(payloads) - 1)
+        file.close()
+        with (tmp_path / "file").open("rb") as content:
+            payloads[7::10] = iter(lambda: content.read(FRAME), b"")
         connection.flush()
         assert connection.unsent > 0
         received: list[Any] = []

@@ -52,6 +52,17 @@ def test_payloads_are_bytes_whole_or_in_pieces() -> None:
     assert isinstance(decoder.feed(stream[21:])[0][2], bytes)
 
 
+def test_large_payloads_are_not_copied() -> None:
+    decoder = Decoder()
+    payload = bytes(range(256)) * 64
+    stream = encode(1, 0, payload) + encode(2, 0, payload[1:]) + encode(3, 0, payload)
+    whole, small = decoder.feed(stream[:-5])
+    assert isinstance(whole[2], memoryview) and whole[2].obj == stream[:-5]
+    assert isinstance(small[2], bytes)
+    (split,) = decoder.feed(stream[-5:] + encode(4, 0, b"next"))[:1]
+    assert whole[2] == split[2] == payload and small[2] == payload[1:]
+
+
 @pytest.mark.parametrize("size", [0, frames.MAX_PAYLOAD])
 def test_sizes_up_to_the_limit_pass(size: int) -> None:
     assert Decoder().feed(encode(7, REPLY, bytes(size))) == [(7, REPLY, bytes(size))]

@@ -371,6 +371,16 @@ def test_a_worker_that_says_goodbye(service: Running) -> None:
     assert client.end("cog-1").code == FAILED
 
 
+def test_a_slow_peer_gets_all_in_order_before_its_connection_is_closed(service: Running) -> None:
+    worker = service.worker()
+    words = [bytes((number,)) * 1000000 for number in range(30)]
+    tags = [worker.command("ECHO", word) for word in words]
+    service.until(lambda running: running.peers[1].congested)
+    tags.append(worker.command("SHUTDOWN"))
+    assert [worker.reply(tag).values for tag in tags] == [[word] for word in [*words, b"OK"]]
+    assert worker.closed()
+
+
 def test_a_job_goes_to_another_worker_when_asked(start: Callable[..., Running]) -> None:
     service = start(resubmit=1)
     client, worker = service.client(), service.worker("w1")
@@ -455,8 +465,8 @@ def test_files_are_held_back_while_a_peer_is_full(service: Running) -> None:
     for peer, heard, signals in (
         (2, client, [(request.tag, b"SUSPEND"), (request.tag, b"RESUME")]), (1, worker, [(put, b"STOP"), (put, b"CONTINUE")]),
     ):
-        service.look(lambda running, peer=peer: running.peers[peer].pause_writing())
-        service.look(lambda running, peer=peer: running.peers[peer].resume_writing())
+        service.look(lambda running, peer=peer: running.peers[peer].full())
+        service.look(lambda running, peer=peer: running.peers[peer].free())
         assert [heard.signal(), heard.signal()] == signals
     worker.channel.signal(get, b"ABORT", to_replier=True)
     worker.channel.signal(99, b"ABORT", to_replier=True)
@@ -480,8 +490,9 @@ def test_files_of_a_lost_peer(service: Running, lost: str) -> None:
 
 def test_what_comes_for_a_file_that_was_given_up_at_once(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "MAX_UNSENT_FILES", -1)
+    monkeypatch.setattr(module, "HIGH_WATER", -1)
+    monkeypatch.setattr(module, "LOW_WATER", -1)
     client, worker, _identity = with_staging(service)
-    service.look(lambda running: running.peers[2].pause_writing())
     get = worker.command("GET", b"proxy://1/b", b"dst")
     request = client.expect("GET")
     for final in (False, True):

@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.staging impo
     FileError,
     Incoming,
     Outgoing,
+    Piece,
     expand,
     native,
     skipped,
@@ -70,7 +75,6 @@ def test_a_file_that_shrinks_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     file = Outgoing(path(tmp_path, "file"))
     (tmp_path / "file").write_bytes(b"12")
-    assert file.read() == b"12"
     with pytest.raises(FileError, match="Became shorter while it was sent"):
         file.read()
     file.close()
@@ -88,7 +92,7 @@ def test_a_read_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "file").write_bytes(b"1")
     file = Outgoing(path(tmp_path, "file"))
     with monkeypatch.context() as patched:
-        patched.setattr(os, "read", _disk_error)
+        patched.setattr(os, "pread", _disk_error)
         with pytest.raises(FileError, match=r"file \(Input/output error\)"):
             file.read()
     file.close()
@@ -96,6 +100,85 @@ def test_a_read_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def _disk_error(*_args: object) -> bytes:
     raise OSError(5, "Input/output error")
+
+
+@contextlib.contextmanager
+def taken(folder: Path, data: bytes) -> Iterator[tuple[Outgoing, socket.socket, socket.socket]]:
+    """A file that is sent, and a connection."""
+    (folder / "file").write_bytes(data)
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    other.setblocking(False)
+    with one, other:
+        yield Outgoing(path(folder, "file")), one, other
+
+
+def drain(piece: Piece, one: socket.socket, other: socket.socket) -> bytes:
+    """All of the piece, through the connection."""
+    data = b""
+    while piece:
+        before = len(piece)
+        assert before - piece.send(one) == len(piece)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data += other.recv(1000000)
+    return data
+
+
+@pytest.mark.parametrize("sendfile", [True, False])
+def test_a_socket_takes_the_pieces_from_the_file(tmp_path: Path, sendfile: bool) -> None:
+    data = os.urandom(2 * FRAME + 5)
+    with taken(tmp_path, data) as (file, one, other):
+        if not sendfile:  # as with a file system that cannot do it
+            fcntl.fcntl(one, fcntl.F_SETFL, fcntl.fcntl(one, fcntl.F_GETFL) | os.O_APPEND)
+            with pytest.raises(OSError, match="Invalid argument"), (tmp_path / "file").open("rb") as source:
+                os.sendfile(one.fileno(), source.fileno(), 0, 10)
+        pieces = [file.take() for dummy in range(3)]
+        assert file.left == 0
+        file.close()
+        assert pieces.pop() == data[2 * FRAME:]
+        assert b"".join(drain(piece, one, other) for piece in pieces if isinstance(piece, Piece)) == data[:2 * FRAME]
+
+
+def test_a_socket_that_takes_nothing_leaves_a_piece_as_it_is(tmp_path: Path) -> None:
+    with taken(tmp_path, bytes(100 * FRAME)) as (file, one, _other):
+        for dummy in range(2):
+            piece = file.take()
+            with pytest.raises(BlockingIOError):
+                while piece.send(one):
+                    piece = piece or file.take()
+            assert len(piece) > 0
+        file.close()
+
+
+def test_a_broken_socket_is_told(tmp_path: Path) -> None:
+    with taken(tmp_path, bytes(2 * FRAME)) as (file, one, other):
+        other.close()
+        with pytest.raises(BrokenPipeError):
+            file.take().send(one)
+        file.close()
+
+
+def test_a_file_that_shrinks_when_a_piece_is_on_its_way_is_told(tmp_path: Path) -> None:
+    with taken(tmp_path, b"1" * 3 * FRAME) as (file, one, other):
+        piece = file.take()
+        os.truncate(tmp_path / "file", 10)
+        assert drain(piece, one, other) == b"1" * 10 + bytes(FRAME - 10)
+        os.truncate(tmp_path / "file", 3 * FRAME)
+        with pytest.raises(FileError, match="Became shorter while it was sent"):
+            file.take()
+        file.close()
+
+
+def test_a_file_is_open_as_long_as_a_piece_is_on_its_way(tmp_path: Path) -> None:
+    with taken(tmp_path, bytes(2 * FRAME)) as (file, one, other):
+        number = file._source.file
+        piece = file.take()
+        file.close()
+        assert len(drain(piece, one, other)) == FRAME
+        assert os.readlink("/proc/self/fd/%d" % number) == str(tmp_path / "file")
+        del piece
+        assert not os.path.exists("/proc/self/fd/%d" % number) or os.readlink("/proc/self/fd/%d" % number) != str(tmp_path / "file")
 
 
 def test_a_file_stands_under_its_name_only_when_whole(tmp_path: Path) -> None:

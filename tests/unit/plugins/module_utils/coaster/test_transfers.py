@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.coasters.pool.plugins.module_utils.coaster import service as service_module
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import transfers
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Aborted, Failure, Signal, encode_long
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import ERROR, FINAL, REPLY, encode
@@ -170,8 +171,9 @@ def test_a_client_that_does_not_stop_loses_its_file_only(service: Running, monke
 
 def test_a_file_whose_last_piece_is_one_too_many(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "MAX_UNSENT_FILES", -1)
+    monkeypatch.setattr(service_module, "HIGH_WATER", -1)
+    monkeypatch.setattr(service_module, "LOW_WATER", -1)
     client, worker, _identity = with_staging(service)
-    service.look(lambda running: running.peers[2].pause_writing())
     for final in (True, False):
         tag = worker.command("GET", b"proxy://1/b", b"dst")
         request = client.expect("GET")
@@ -183,13 +185,13 @@ def test_a_file_whose_last_piece_is_one_too_many(service: Running, monkeypatch: 
 
 def test_a_file_that_was_not_held_back_is_not_resumed(service: Running) -> None:
     client, worker, _identity = with_staging(service)
-    service.look(lambda running: running.peers[2].pause_writing())
+    service.look(lambda running: running.peers[2].full())
     get = worker.command("GET", b"proxy://1/b", b"dst", stream=True)
     request = client.expect("GET")
-    service.look(lambda running: (running.peers[2].resume_writing(), running.peers[1].pause_writing()))
+    service.look(lambda running: (running.peers[2].free(), running.peers[1].full()))
     put = worker.command("PUT", encode_long(0), b"out", b"proxy://1//cwd/out")
     out = client.expect("PUT")
-    service.look(lambda running: running.peers[1].resume_writing())
+    service.look(lambda running: running.peers[1].free())
     client.answer(out)
     assert worker.reply(put).values == [b"OK"]
     client.answer(request, encode_long(0))
