@@ -8,7 +8,6 @@ A block id in the list of workers is a secret of the worker's host: it is shown 
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import os
 from typing import Collection, Tuple
@@ -83,7 +82,9 @@ class Admission:
                     continue
                 name = words[1] if len(words) > 1 else "worker"
                 if len(words) == 1 or name in taken:
-                    name += "-" + hashlib.sha256(os.fsencode(words[0])).hexdigest()[:12]
+                    from hashlib import sha256  # loads 4 MB, which most services need not
+
+                    name += "-" + sha256(os.fsencode(words[0])).hexdigest()[:12]
                 names[words[0]] = name
                 taken.add(name)
         self._names, self._read = names, stamp

@@ -37,6 +37,15 @@ from coaster.%s import main
 sys.exit(main())
 """
 
+_WHERE = """\
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+sys.modules["ssl"] = None  # asyncio would load TLS, 5 MB that nothing here uses
+
+"""
+
 
 def worker_archive() -> bytes:
     """The worker as one file: ``python3 [-IS] FILE [-c N] URLS BLOCKID LOGDIR`` with any Python from 3.6 on.
@@ -99,8 +108,7 @@ def _program(python: str, module: str) -> bytes:
     if len(os.fsencode(shebang)) > _MAX_SHEBANG or len(python.split()) != 1 or "perl" in python:
         # /bin/sh reads a command, Python a string. Perl runs whatever #! names, unless that has "perl" in it.
         shebang = "#!/bin/sh\n'''exec' %s %s \"$0\" \"$@\"\n' '''\n" % (shlex.quote(python), words[1])
-    where = "import os\nimport sys\n\nsys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))\n\n"
-    return os.fsencode(shebang + where) + (_MAIN % module).partition("\n\n")[2].encode()
+    return os.fsencode(shebang + _WHERE) + (_MAIN % module).partition("\n\n")[2].encode()
 
 
 def _write(path: str, content: bytes, mode: int) -> None:

@@ -28,6 +28,9 @@ MAX_PAYLOAD = 1048576
 LARGE = 16384
 """Bytes from which on a payload is not copied, neither behind its header nor out of the bytes that it came with."""
 
+# The C library gives a freed block's pages back to the system, and takes new ones for the next, until it has seen a larger one freed.
+bytearray(4 * MAX_PAYLOAD)
+
 HEADER_SIZE = 20
 _HEADER = struct.Struct("<IIIII")
 _pack = _HEADER.pack

@@ -247,7 +247,7 @@ def announced_host(environment: os._Environ[str] | dict[str, str]) -> str:
     or when that is a loopback one (127.0.1.1 on Debian) another one of this machine; else 127.0.0.1."""
     for name in (environment.get("GLOBUS_HOSTNAME"), socket.gethostname()):
         try:
-            found = socket.gethostbyname(name) if name else ""
+            found = sockets.ipv4_address(name) if name else ""
         except (OSError, UnicodeError):
             continue
         if found and (not found.startswith("127.") or name == environment.get("GLOBUS_HOSTNAME")):
@@ -335,7 +335,7 @@ def _port_range() -> tuple[int, int]:
 
 def _local_address() -> str:
     try:
-        return socket.gethostbyname(socket.gethostname())
+        return sockets.ipv4_address(socket.gethostname())
     except OSError as error:
         raise StartError("-local: the host name %s has no address: %s" % (socket.gethostname(), error.strerror)) from error
 

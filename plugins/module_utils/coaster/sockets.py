@@ -12,10 +12,9 @@ import os
 import socket
 import struct
 import sys
-from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
-PROC = Path("/proc")
+PROC = "/proc"
 
 _LISTEN = 0x0A
 _SIOCGIFADDR = 0x8915
@@ -44,8 +43,14 @@ def listen(address: str | None, port: int, backlog: int = 1024) -> socket.socket
             if error.errno not in _NO_IPV6:
                 raise
             return _bound(socket.AF_INET, ("0.0.0.0", port), backlog)
-    family, _kind, _protocol, _name, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    family, where = _resolve(address, port)
     return _bound(family, where, backlog)
+
+
+def ipv4_address(name: str) -> str:
+    """The IPv4 address of a host name. Raises OSError, also UnicodeError, when it has none."""
+    found: str = _resolve(name, 0, socket.AF_INET)[1][0]
+    return found
 
 
 def outward_address() -> str | None:
@@ -84,7 +89,7 @@ def process(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
     """The id of a process that holds the ``local`` end of a connection; None when none can be seen."""
     entry = _connection(local, remote)
     holders = _holders({entry.inode}) if entry is not None else iter(())
-    return next((int(found.name) for found in holders), None)
+    return next((int(found) for found in holders), None)
 
 
 def _connection(local: tuple[str, int], remote: tuple[str, int]) -> Entry | None:
@@ -103,18 +108,20 @@ def holder(port: int) -> str | None:
     """``name (pid N)`` of a process that listens on the port, as far as this user may see it."""
     for found in _holders({entry.inode for entry in entries() if entry.state == _LISTEN and entry.local[1] == port}):
         try:
-            return "%s (pid %s)" % ((found / "comm").read_text("utf-8", "replace").strip(), found.name)
+            with open(os.path.join(PROC, found, "comm"), encoding="utf-8", errors="replace") as name:
+                return "%s (pid %s)" % (name.read().strip(), found)
         except OSError:
             continue
     return None
 
 
-def _holders(inodes: set[int]) -> Iterator[Path]:
-    """The folders in PROC of the processes with one of these sockets, as far as this user may see them."""
+def _holders(inodes: set[int]) -> Iterator[str]:
+    """The ids of the processes with one of these sockets, as far as this user may see them."""
     names = {"socket:[%d]" % inode for inode in inodes}
-    for found in PROC.glob("[0-9]*") if names else ():
+    for found in filter(str.isdigit, os.listdir(PROC) if names else ()):
+        folder = os.path.join(PROC, found, "fd")
         try:
-            if any(os.readlink(descriptor) in names for descriptor in (found / "fd").iterdir()):
+            if any(os.readlink(os.path.join(folder, descriptor)) in names for descriptor in os.listdir(folder)):
                 yield found
         except OSError:
             continue
@@ -129,7 +136,8 @@ def entries() -> Iterator[Entry]:
 
 def _table(name: str) -> str:
     try:
-        return (PROC / "net" / name).read_text("ascii")
+        with open(os.path.join(PROC, "net", name), encoding="ascii") as table:
+            return table.read()
     except OSError:
         return ""
 
@@ -153,6 +161,12 @@ def _written(end: tuple[str, int], mapped: bool) -> str:
         raw = bytes(10) + b"\xff\xff" + raw
     words = (int.from_bytes(raw[at:at + 4], sys.byteorder) for at in range(0, len(raw), 4))
     return "".join("%08X" % word for word in words) + ":%04X" % end[1]
+
+
+def _resolve(name: str, port: int, family: int = socket.AF_UNSPEC) -> tuple[int, tuple[Any, ...]]:
+    # As bytes, because for text Python loads its table of international names.
+    found = socket.getaddrinfo(name.encode("utf-8", "surrogateescape"), port, family, socket.SOCK_STREAM)
+    return found[0][0], found[0][4]
 
 
 def _bound(family: int, where: tuple[Any, ...], backlog: int, dual: bool = False) -> socket.socket:

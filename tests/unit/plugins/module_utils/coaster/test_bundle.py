@@ -128,6 +128,8 @@ def test_a_pool_on_every_python(tmp_path: Path, python: str) -> None:
             assert submit("/bin/sh", "-c", "echo no >&2; exit 200").returncode == 200
             result = submit("-attributes", "maxwalltime=00:00:01", "/bin/sleep", "600")
             assert (result.returncode, result.stderr.splitlines()[0]) == (1, "Job failed: Walltime exceeded")
+            loaded = Path("/proc/%d/maps" % service.pid).read_text()
+            assert "_asyncio." in loaded and "_ssl." not in loaded
             service.terminate()
             assert (running.wait(PATIENCE), service.wait(PATIENCE)) == (0, 143)
 

@@ -463,7 +463,7 @@ def test_the_announced_address(
     monkeypatch: pytest.MonkeyPatch, wanted: str | None, known: dict[str, str], outward: str | None, expected: str,
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "me")
-    monkeypatch.setattr(socket, "gethostbyname", resolver(known))
+    monkeypatch.setattr(sockets, "ipv4_address", resolver(known))
     monkeypatch.setattr(sockets, "outward_address", lambda: outward)
     assert announced_host({"GLOBUS_HOSTNAME": wanted} if wanted else {}) == expected
 
@@ -482,9 +482,9 @@ def test_all_interfaces_of_one_family(given: str) -> None:
 
 def test_the_address_of_the_local_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "me")
-    monkeypatch.setattr(socket, "gethostbyname", resolver({"me": "192.0.2.1"}))
+    monkeypatch.setattr(sockets, "ipv4_address", resolver({"me": "192.0.2.1"}))
     assert module._local_address() == "192.0.2.1"
-    monkeypatch.setattr(socket, "gethostbyname", resolver({}))
+    monkeypatch.setattr(sockets, "ipv4_address", resolver({}))
     with pytest.raises(module.StartError, match="the host name me has no address"):
         module._local_address()
 

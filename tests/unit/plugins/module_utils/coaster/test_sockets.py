@@ -115,6 +115,14 @@ def test_an_ipv4_connection_made_through_an_ipv6_socket_is_found() -> None:
         assert sockets.owner(remote, ("127.0.0.1", port)) == os.getuid()
 
 
+def test_the_address_of_a_name() -> None:
+    assert sockets.ipv4_address("localhost") == "127.0.0.1"
+    assert sockets.ipv4_address("192.0.2.7") == "192.0.2.7"
+    for name in ("no-such-host.invalid", "::1", "a" * 70 + ".invalid"):
+        with pytest.raises((OSError, UnicodeError)):
+            sockets.ipv4_address(name)
+
+
 def test_who_holds_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with sockets.listen("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
