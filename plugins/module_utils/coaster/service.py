@@ -342,8 +342,8 @@ class Peer(asyncio.Protocol):
             self.free()
         if self._last is not None and not self._waiting:
             last, self._last = self._last, None
-            with contextlib.suppress(OSError):  # it has just gone by itself
-                last()
+            # Later, because a transport that says that it is free must not be closed at once.
+            asyncio.get_running_loop().call_soon(_unless_gone, last)
 
     def finish(self, last: Callable[[], None]) -> None:
         """All has been said: what the peer still says gets no answer. When all is written, ``last`` is called."""
@@ -638,6 +638,11 @@ class WorkerPeer(Peer):
                 client: ClientPeer = job.client.handle
                 return client, path
         raise TransferError("%s: no job on this worker has this file in its staging lists" % url[:1000])
+
+
+def _unless_gone(action: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):  # the peer has just gone by itself
+        action()
 
 
 def _worker_options(text: str) -> tuple[int, list[str]]:
