@@ -8,7 +8,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -52,6 +52,7 @@ class Pool:
         self.workers: dict[str, dict[str, Any]] = {}
         self.failed: dict[str, str] = {}
         self._unstopped: dict[str, str] = {}
+        self._aliases: set[str] = set()
         self._awaited: set[str] = set()
         self._started: dict[str, dict[str, Any]] = {}
         self.kept = False
@@ -122,6 +123,7 @@ class Pool:
         if wanted:
             self.progress.doing(f"connecting to {folded(sorted(wanted))}")
             self._run("start_pool", wanted, self._heard_at_start, self.ending, self._known(running))
+            self._forget(self._aliases)
             self.progress.doing("")
             self._check_start(wanted)
         elif running:
@@ -177,7 +179,7 @@ class Pool:
             self.progress.say(f"jobs still run there after {limit:g} s: ending them")
         self._run("stop_pool", leaving, self._heard_at_stop, None, {"pool_client": NOBODY})
         self._say_unstopped()
-        members.save(self.name, {name: kept for name, kept in members.load(self.name).items() if name not in leaving})
+        self._forget(leaving)
 
     def logs(self, names: list[str]) -> None:
         """Print the end of the hosts' logs. Raises Failure when one of them is no host of the pool."""
@@ -213,6 +215,10 @@ class Pool:
             if name not in known:
                 raise Failure(USAGE, f"{name} is no host of pool {self.name!r}: it has {', '.join(sorted(known)) or 'none'}")
         return {name: known[name] for name in names}
+
+    def _forget(self, names: Collection[str]) -> None:
+        if names:
+            members.save(self.name, {name: kept for name, kept in members.load(self.name).items() if name not in names})
 
     def _check_start(self, wanted: dict[str, dict[str, Any]]) -> None:
         if self.ending.came:
@@ -284,6 +290,8 @@ class Pool:
                     self.progress.host(outcome.host, result["fallback"])
             elif result.get("cause") != "service":
                 self._fail(outcome.host, result)
+                if result.get("cause") == "twice":
+                    self._aliases.add(outcome.host)
             self._awaited.discard(outcome.host)
             rest = f"{len(self._awaited)} hosts: {folded(sorted(self._awaited))}" if self._awaited else "the workers to register"
             self.progress.doing(f"waiting for {rest}")

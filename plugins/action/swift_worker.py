@@ -65,7 +65,7 @@ class ActionModule(HostAction):
         settings = self._settings(wanted, host, route, self._urls(wanted, host, route))
         result: dict[str, Any] = {}
         try:
-            values, dummy = self.exchange(verb, wanted["pool"], settings, program)
+            values = self._ask(verb, wanted["pool"], settings, program)
         except HostFailure as failure:
             if failure.cause != "callback":
                 raise
@@ -78,7 +78,7 @@ class ActionModule(HostAction):
             result["warnings"] = [f"{host}: {result['fallback']}"]
             settings["call_back_limit"] = ""
             settings["urls"] = exchange.check_urls(self._urls(wanted, host, route))
-            values, dummy = self.exchange(verb, wanted["pool"], settings, program)
+            values = self._ask(verb, wanted["pool"], settings, program)
         changed = values.get("changed") == "yes"
         slots, urls = exchange.number(values.get("slots")), values.get("urls", "").split(",")
         return dict(
@@ -93,6 +93,18 @@ class ActionModule(HostAction):
             pending=values.get("pending", "").split(),
             **self._difference(changed, values.get("before", ""), {"engine": wanted["engine"], "slots": slots, "urls": urls}),
         )
+
+    def _ask(self, verb: str, pool: str, settings: dict[str, str], program: bytes) -> dict[str, str]:
+        """The host's answer to a start or a check. What runs there under another block id is left of an earlier pool and replaced,
+        unless the id is one of this pool: then the machine has two names, and HostFailure is raised."""
+        values, dummy = self.exchange(verb, pool, settings, program)
+        if "other" in values:
+            names = {block: name for name, block in state.read_workers(f"{state.folder(pool)}/workers").items()}
+            if values["other"] in names:
+                raise HostFailure("twice", f"this machine has a worker of the pool already, as {names[values['other']]}: name it once")
+            settings["replace"] = "yes"
+            values, dummy = self.exchange(verb, pool, settings, program)
+        return values
 
     def _difference(self, changed: bool, before: str, after: dict[str, Any]) -> dict[str, Any]:
         """What ``--diff`` shows: the worker of the host before and after."""

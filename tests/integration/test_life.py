@@ -135,6 +135,18 @@ class TestGrowth:
                 host.run("rm -f /tmp/leave")
         assert station.left() == []
 
+    def test_a_machine_with_two_names_keeps_its_worker(self, station: Station) -> None:
+        host = station.hosts[0]
+        with detached(station, host.target) as started, station.job(started.stdout.split()[-1], "/bin/sleep", "10") as job:
+            wait(lambda: station.status()["jobs"]["active"] == 1)
+            again = station.start_pool(*ANY_PORTS, host.name)
+            assert again.returncode == 0, again.stderr
+            assert f"{host.name}: failed: this machine has a worker of the pool already, as {host.address}: name it once" in again.stderr
+            assert job.wait(LIMIT) == 0
+            known = station.status()
+            assert (list(slots(station)), known["members"]) == ([host.address], [host.address])
+        assert station.left() == []
+
     def test_slots_are_changed_when_that_is_asked_for(self, station: Station) -> None:
         first, second = station.hosts[:2]
         with detached(station, f"{first.target}*2", f"{second.target}*2"):

@@ -49,6 +49,7 @@ interpreter=''
 supervisor_size=0
 program_size=0
 restart=''
+replace=''
 started_by=''
 keep_logs=''
 dry=''
@@ -69,6 +70,7 @@ read_settings() {
       program_size=*) program_size=${line#*=} ;;
       started_by=*) started_by=${line#*=} ;;
       restart=*) restart=${line#*=} ;;
+      replace=*) replace=${line#*=} ;;
       keep_logs=*) keep_logs=${line#*=} ;;
       dry=*) dry=${line#*=} ;;
       call_back_limit=*) call_back_limit=${line#*=} ;;
@@ -341,6 +343,11 @@ case $verb in
     esac
     [ "$started_by" != systemd ] || check_systemd
     receive
+    if [ -n "$block" ] && [ "$replace" != yes ] && ours "$(pid_of supervisor)" && ! same block; then
+      say other "$(cat "$dir/block")" # who asks may know whose it is
+      say end "$verb"
+      exit 0
+    fi
     say_before
     changed=no
     pending=

@@ -105,12 +105,12 @@ def test_check_changes_nothing(account: Account) -> None:
     assert (answer["changed"], answer["running"]) == ("no", str(account.pid("supervisor")))
     answer = account.start(verb="check", urls="http://127.0.0.1:2")
     assert answer["changed"] == "yes"
-    assert account.start(verb="check", block="another")["changed"] == "yes"
+    assert account.start(verb="check", block="another", replace="yes")["changed"] == "yes"
     assert account.start(verb="check", block="")["changed"] == "no", "a check need not know the id"
     assert len(account.started()) == 1
 
 
-@pytest.mark.parametrize("changed", [{"urls": "http://127.0.0.1:2"}, {"block": "another"}])
+@pytest.mark.parametrize("changed", [{"urls": "http://127.0.0.1:2"}, {"block": "another", "replace": "yes"}])
 def test_a_worker_for_another_service_is_replaced(plain: Account, changed: dict[str, Any]) -> None:
     plain.start()
     first = plain.started()[0]
@@ -118,6 +118,15 @@ def test_a_worker_for_another_service_is_replaced(plain: Account, changed: dict[
     assert not plain.alive(first["pid"])
     assert not plain.alive(first["job"])
     assert plain.start(**changed)["changed"] == "no"
+
+
+def test_a_worker_with_another_id_is_told_of_first(account: Account) -> None:
+    """It may be of the same pool, on a machine with two names."""
+    account.start()
+    for verb in ("check", "start"):
+        assert account.start(verb=verb, block="another") == {"other": "secret", "end": verb}
+    assert account.alive(account.started()[0]["pid"])
+    assert os.listdir(account.folder().parent) == ["default"]
 
 
 OTHER = WORKER + b"# another version\n"
