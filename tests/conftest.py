@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from ansible.utils.collection_loader import AnsibleCollectionConfig
+from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 from hypothesis import HealthCheck, settings
 
 # No test has a limit in seconds that a slow machine can break.
@@ -31,7 +33,9 @@ def collections_root() -> Path:
     return ROOT / "build" / "collections"
 
 
-sys.path.insert(0, str(collections_root()))
+# As Ansible imports them, so that its plugins know each other by name; ansible-test has done so already.
+if AnsibleCollectionConfig.collection_finder is None:
+    _AnsibleCollectionFinder(paths=[str(collections_root())])._install()
 sys.path.insert(0, str(ROOT))
 
 pytest_plugins = ["tests.testhosts.fixtures"]

@@ -32,7 +32,7 @@ STOP_LIMIT = 15.0
 """Seconds that a keeper has to end its service and itself."""
 GUARD_LIMIT = 7.0
 """Seconds in which the guard of a keeper that was killed has ended the service (keeper.LEASH)."""
-UNIT_ENVIRONMENT = ("PATH", "SSH_AUTH_SOCK", "XDG_STATE_HOME")
+UNIT_ENVIRONMENT = ("HOME", "PATH", "SSH_AUTH_SOCK", "XDG_STATE_HOME")
 """What a keeper under systemd takes along of the environment of the process that starts it, for the pool's folder and the ssh of tunnels."""
 _PAUSE = 0.02
 

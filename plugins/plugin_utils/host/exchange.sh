@@ -240,13 +240,15 @@ check_systemd() {
 }
 
 enlist() {
-  escaped=$(printf '%s' "$dir" | sed 's/%/%%/g')
+  escaped_home=$(printf '%s' "$HOME" | sed 's/%/%%/g')
+  escaped=$escaped_home${dir#"$HOME"}
   mkdir -p "$units" && cat >"$units/$unit" <<END
 [Unit]
 Description=Coaster worker of the pool $pool
 StartLimitIntervalSec=0
 
 [Service]
+Environment="HOME=$escaped_home"
 ExecStart=/bin/sh "$escaped/supervisor" "$escaped"
 StandardOutput=append:$escaped/logs/supervisor.log
 StandardError=inherit
