@@ -19,6 +19,9 @@ from ansible_collections.coasters.pool.plugins.plugin_utils.host_action import H
 _PROGRAM: bytes = bundle.worker_archive()
 """The built-in engine's worker, made here because Ansible loads this file once and then forks for every host."""
 
+CALL_BACK_LIMIT = 5.0
+"""Seconds in which a worker with a direct route must reach the service, before anything is changed on its host."""
+
 
 class ActionModule(HostAction):
     """Installs, checks, launches or ends the worker of one host."""
@@ -177,7 +180,7 @@ class ActionModule(HostAction):
             "time_limit": str(wanted["time_limit"]),
             "restart": _yes(wanted["restart"]),
             "started_by": "systemd" if wanted["supervisor"] == "systemd" else "",
-            "call_back_limit": "5" if route == "direct" else "",
+            "call_back_limit": f"{CALL_BACK_LIMIT:g}" if route == "direct" else "",
         }
 
 
