@@ -241,6 +241,25 @@ def test_a_group_of_processes_that_only_has_the_services_number_is_left_alone(ho
         other.kill()
 
 
+@pytest.mark.parametrize("missing", ["lock", "folder"])
+def test_a_folder_that_a_stop_removes_meanwhile(home: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """Between the opening of the lock and the wait for it, or before: a new folder with a new lock is taken."""
+    flock, waits = launcher.fcntl.flock, []
+
+    def removed(lock: int, operation: int) -> None:
+        flock(lock, operation)
+        waits.append(lock)
+        if len(waits) == 1:
+            os.unlink(os.path.join(state.folder("p"), "lock"))
+            if missing == "lock":
+                (home / "coasters" / "p" / "lock").touch()
+
+    monkeypatch.setattr(launcher.fcntl, "flock", removed)
+    with launcher._locked(state.folder("p")):
+        assert len(waits) == 2
+    launcher.stop("p")
+
+
 def test_a_process_that_does_not_end_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "STOP_LIMIT", 0.0)
     nobody = 2 ** 22 + 1

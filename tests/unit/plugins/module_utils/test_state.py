@@ -217,3 +217,56 @@ def test_block_ids_of_a_client_elsewhere(home: Path) -> None:
     assert state.block_ids("p", ["host 1", "host2"]) == {"host 1": "id1", "host2": "id2"}
     path = Path(state.folder("p"), "workers")
     assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+
+
+def test_hosts_that_leave_a_pool(home: Path) -> None:
+    known = state.block_ids("p", ["a", "b", "c"])
+    state.forget_blocks("p", ["b", "nobody"])
+    assert state.read_workers(f"{state.folder('p')}/workers") == {"a": known["a"], "c": known["c"]}
+
+
+def test_a_private_folder_whose_base_is_just_removed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, made = state.make_folder, []
+
+    def make_later(path: str) -> None:
+        made.append(path)
+        if len(made) > 1:
+            make(path)
+
+    monkeypatch.setattr(state, "make_folder", make_later)
+    with state.private_folder() as folder:
+        assert os.path.isdir(folder)
+    assert len(made) == 2
+
+
+class TestWhatIsGone:
+    @pytest.fixture
+    def no_proc(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*words: object) -> None:
+            raise FileNotFoundError
+
+        monkeypatch.setattr(state, "open", refuse, raising=False)
+        monkeypatch.setattr(os, "listdir", refuse)
+        monkeypatch.setattr(os.path, "exists", lambda path: False)
+
+    @pytest.fixture
+    def gone(self) -> int:
+        process = subprocess.Popen(["true"], start_new_session=True)
+        process.wait()
+        return process.pid
+
+    def test_a_group_whose_processes_end_while_they_are_looked_at(self, monkeypatch: pytest.MonkeyPatch, gone: int) -> None:
+        monkeypatch.setattr(os, "listdir", lambda path: [str(gone)])
+        assert not state.group_alive(gone)
+
+    def test_where_there_is_no_proc(self, no_proc: None, gone: int) -> None:
+        assert (state.start_time(os.getpid()), state.start_time(gone)) == ("", None)
+        assert state.group_alive(os.getpgrp()) and not state.group_alive(gone)
+
+    def test_a_process_of_another_user_lives_where_there_is_no_proc(self, no_proc: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        def forbidden(pid: int, number: int) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(os, "kill", forbidden)
+        monkeypatch.setattr(os, "killpg", forbidden)
+        assert state.start_time(1) == "" and state.group_alive(1)

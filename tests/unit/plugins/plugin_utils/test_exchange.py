@@ -109,3 +109,7 @@ def test_the_worker_of_a_host() -> None:
     assert exchange.worker("builtin 4 http://a:1,http://b:2") == {"engine": "builtin", "slots": 4, "urls": ["http://a:1", "http://b:2"]}
     assert exchange.worker("") == {}
     assert exchange.worker("nonsense") == {"engine": "nonsense", "slots": None, "urls": [""]}
+
+
+def test_the_lines_of_a_log() -> None:
+    assert exchange.log_lines("Welcome!\ncoasters>one\ncoasters:end=status\ncoasters>\x1b[2Jtwo\n") == ["one", "?[2Jtwo"]
