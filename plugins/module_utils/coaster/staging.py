@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import socket
     from typing import List, Sequence, Tuple, Union
 
-FRAME = 65536
-"""Bytes in a data frame; Java peers use as many."""
+FRAME = 131072
+"""Bytes in a data frame; Java peers send half as many, and take more (MAX_PAYLOAD)."""
 
 _WILDCARD = re.compile(r"([*?])")
 
