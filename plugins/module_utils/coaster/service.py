@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
+import os
 import socket
 import time
 from collections import deque
@@ -492,8 +492,9 @@ class WorkerPeer(Peer):
         return "worker %s on %s from %s" % (self.worker, self.worker.host, self.address)
 
     def new_channel(self) -> Channel:
-        return Channel(
-            self.service.now(), random.uniform(*self.service.heartbeats), self.service.silence, max_message=MAX_FIRST_MESSAGE)
+        shortest, longest = self.service.heartbeats
+        period = shortest + (longest - shortest) * os.urandom(1)[0] / 255
+        return Channel(self.service.now(), period, self.service.silence, max_message=MAX_FIRST_MESSAGE)
 
     def joined(self) -> None:
         strangers = self.service.strangers
