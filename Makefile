@@ -82,7 +82,7 @@ fuzz: setup ## Send anything at all to the engine for ten minutes
 
 .PHONY: faults
 faults: setup system ## Inject the most usual faults into pools on test hosts
-	$(BIN)/python -m tests.faults --short
+	$(BIN)/python -m tests.faults --short --at-once 4
 
 .PHONY: test-faults
 test-faults: setup system ## Inject every fault, and write the tables of docs/faults.md and the README
