@@ -55,7 +55,7 @@ demo: .venv/runtime ## Start a pool on this machine, run a job on it, show its o
 test: system lint sanity importer unit faults ## Run all checks and tests, as CI does
 
 .PHONY: all
-all: test matrix ## Run all checks and tests, then again with every supported Ansible and Python
+all: test coverage matrix ## Run all checks and tests, then again with every supported Ansible and Python
 
 .PHONY: lint
 lint: setup ## Check style, types, YAML, roles, shell scripts, documentation and changelog
@@ -73,8 +73,12 @@ sanity: setup ## Run ansible-test sanity with every Python that is there
 
 .PHONY: unit
 unit: setup system ## Run the tests
-	.ci/engine-coverage
+	.ci/module-coverage module_utils/coaster
 	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/unit/plugins/module_utils/coaster  # most of them wait for hosts
+
+.PHONY: coverage
+coverage: setup system ## Check that each module of the collection is reached in full by its own tests
+	.ci/module-coverage
 
 .PHONY: fuzz
 fuzz: setup ## Send anything at all to the engine for ten minutes

@@ -11,8 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ansible.plugins.loader import callback_loader
 
 from ansible_collections.coasters.pool.plugins.module_utils import launcher
 from tests.conftest import collections_root
@@ -78,3 +80,32 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, url: str) -> None:
     assert f"Started coaster service: {url}" in done.stdout
     said = " ".join((done.stderr + done.stdout).split())
     assert f"the coaster service URL could not be written to {path}: No such file or directory" in said
+
+
+class Shown:
+    """A display that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def display(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize(("action", "values", "lines"), [
+    ("coasters.pool.coaster_service", {"url": "http://a:1", "bin_dir": "/a b"},
+     ["Started coaster service: http://a:1", "For cog-job-submit: export PATH='/a b':$PATH"]),
+    ("coasters.pool.coaster_service_info", {"url": "http://a:1"}, ["Started coaster service: http://a:1"]),
+    ("coasters.pool.coaster_service", {"changed": True}, []),
+    ("ansible.builtin.uri", {"url": "http://a:1"}, []),
+])
+@pytest.mark.parametrize("prefix", ["", "_"])
+def test_whose_url_is_shown(action: str, values: dict[str, object], lines: list[str], prefix: str) -> None:
+    """With results as ansible-core has them since 2.19, and before."""
+    shown = Shown()
+    callback = callback_loader.get(CALLBACK)
+    callback.set_options()
+    callback._display = shown
+    callback.v2_runner_on_ok(SimpleNamespace(**{f"{prefix}task": SimpleNamespace(resolved_action=action), f"{prefix}result": values}))
+    callback.v2_playbook_on_stats(None)
+    assert shown.lines == lines
