@@ -31,8 +31,8 @@ def action(kind: type[Any], arguments: dict[str, Any], connection: str = "local"
     return kind(task=task, connection=made, play_context=context, loader=loader, templar=Templar(loader), shared_loader_obj=plugins)
 
 
-def run(kind: type[Any], arguments: dict[str, Any], *words: Any, **settings: Any) -> dict[str, Any]:
-    """The result of the task on the host HOST."""
-    variables = {"inventory_hostname": HOST, "ansible_python_interpreter": "/usr/bin/python3"}
+def run(kind: type[Any], arguments: dict[str, Any], *words: Any, host: str = HOST, **settings: Any) -> dict[str, Any]:
+    """The result of the task on the host of that name."""
+    variables = {"inventory_hostname": host, "ansible_python_interpreter": "/usr/bin/python3"}
     result: dict[str, Any] = action(kind, arguments, *words, **settings).run(task_vars=variables)
     return result

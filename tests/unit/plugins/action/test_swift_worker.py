@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_a_worker_on_this_machine() -> None:
     assert run(ActionModule, STOP, check_mode=True)["changed"]
     assert run(ActionModule, STOP, diff=True)["diff"] == {"before": {"engine": "builtin", "slots": 4, "urls": checked["urls"]}, "after": {}}
     assert not run(ActionModule, STOP)["changed"]
+
+
+def test_a_machine_with_two_names() -> None:
+    first = run(ActionModule, {"urls": [URL]})
+    second = run(ActionModule, {"urls": [URL]}, host="node08")
+    assert (second["cause"], second["msg"]) == ("twice", f"this machine has a worker of the pool already, as {HOST}: name it once")
+    shutil.rmtree(state.folder("default"))  # the pool has ended, and left its worker
+    third = run(ActionModule, {"urls": [URL]}, host="node08")
+    assert third["changed"] and third["pid"] != first["pid"]
 
 
 def test_a_worker_through_a_tunnel(port: int, by_ssh: dict[str, Any], one_host: Hosts) -> None:

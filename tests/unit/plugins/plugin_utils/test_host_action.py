@@ -63,6 +63,17 @@ def test_an_exchange_by_ssh(state_home: Path, by_ssh: dict[str, Any], one_host: 
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
+@pytest.mark.parametrize(("variables", "own"), [
+    ({}, False), ({"ansible_ssh_common_args": "-J jump1"}, True), ({"ansible_ssh_common_args": "-J jump1", "ansible_control_path": "x"}, False),
+])
+def test_hosts_behind_jump_hosts_have_connections_of_their_own(by_ssh: dict[str, Any], variables: dict[str, str], own: bool) -> None:
+    plugin = action(kind(status), {}, **by_ssh | variables)
+    before = plugin._connection.get_option("control_path")
+    plugin._separate_connection()
+    path = plugin._connection.get_option("control_path")
+    assert path.startswith("%(directory)s/") if own else path == before
+
+
 def test_what_the_host_says_it_cannot_do(state_home: Path, by_ssh: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def log(plugin: HostAction) -> dict[str, Any]:
         return dict(plugin.exchange("status", "default", {"lines": "5"})[0])
