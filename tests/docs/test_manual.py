@@ -67,9 +67,11 @@ def terminal(home: Path, *words: str) -> Iterator[pexpect.spawn]:
     """A shell at a terminal, in that home."""
     variables = {"HOME": str(home), "PATH": os.environ["PATH"], "TERM": "dumb", "INPUTRC": f"{home}/inputrc", "LC_ALL": "C.UTF-8", "PS1": "ready> "}
     with pexpect.spawn(words[0], list(words[1:]), env=variables, cwd=str(home), encoding="utf-8", timeout=LIMIT, dimensions=(50, 200)) as made:
-        yield made
-        made.sendline("exit")
-        made.expect(pexpect.EOF)
+        try:
+            yield made
+        finally:
+            made.sendline("exit")
+            made.expect(pexpect.EOF)
 
 
 @pytest.fixture(scope="module")

@@ -105,12 +105,14 @@ def station(start_station: Any) -> Station:
 
 @contextlib.contextmanager
 def booted(what: Booted) -> Iterator[Booted]:
-    what.boot()
-    yield what
-    what.host.crash()
-    for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
-        for folder, dummy, dummy in os.walk(f"{mount}/{what.group}", topdown=False):
-            subprocess.run(["rmdir", folder], check=False)
+    try:
+        what.boot()
+        yield what
+    finally:
+        what.host.crash()
+        for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+            for folder, dummy, dummy in os.walk(f"{mount}/{what.group}", topdown=False):
+                subprocess.run(["rmdir", folder], check=False)
 
 
 @pytest.fixture
