@@ -260,7 +260,6 @@ class TestFailures:
         with detached(station, "--trust", trust, host.target):
             assert list(slots(station)) == [host.address]
 
-
     def test_a_host_that_was_rebooted_is_back_after_the_same_command(self, station: Station) -> None:
         host = station.hosts[0]
         with detached(station, host.target) as started:

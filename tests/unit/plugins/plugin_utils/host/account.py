@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,16 @@ time.sleep(1000)
 '''
 LIMIT = 60.0
 """Seconds after which a test gives up waiting."""
+
+
+@contextlib.contextmanager
+def stranger(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of a pool's."""
+    with subprocess.Popen(["sleep", "1000"], env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class Account:

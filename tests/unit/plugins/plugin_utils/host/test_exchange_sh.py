@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.coasters.pool.plugins.plugin_utils import exchange
-from tests.unit.plugins.plugin_utils.host.account import WORKER, Account
+from tests.unit.plugins.plugin_utils.host.account import WORKER, Account, stranger
 
 CORES = str(len(os.sched_getaffinity(0)))
 
@@ -220,17 +220,14 @@ def test_after_a_reboot(plain: Account) -> None:
 
 
 def test_a_stranger_with_the_old_process_id_is_left_alone(plain: Account) -> None:
-    plain.start()
-    plain.clear()
-    with subprocess.Popen(["sleep", "1000"]) as stranger:
-        for name in ("supervisor", "worker"):
-            (plain.folder() / f"{name}.pid").write_text(f"{stranger.pid}\n")
-        assert plain.start()["changed"] == "yes"
-        for name in ("supervisor", "worker"):
-            (plain.folder() / f"{name}.pid").write_text(f"{stranger.pid}\n")
-        plain.exchange("stop")
-        assert stranger.poll() is None
-        stranger.kill()
+    with stranger(dict(os.environ)) as other:
+        for verb in ("start", "stop"):
+            plain.start()
+            plain.clear()
+            for name in ("supervisor", "worker"):
+                (plain.folder() / f"{name}.pid").write_text(f"{other.pid}\n")
+            assert (plain.start() if verb == "start" else plain.exchange("stop"))["changed"] == "yes"
+            assert other.poll() is None
 
 
 def test_orphans_of_a_worker_that_is_gone_are_swept(account: Account) -> None:
@@ -245,11 +242,10 @@ def test_orphans_of_a_worker_that_is_gone_are_swept(account: Account) -> None:
 
 def test_other_processes_of_the_user_live_on(account: Account) -> None:
     mark = {"COASTERS_MARK": "defaultX1"}
-    with subprocess.Popen(["sleep", "1000"], env=account.environment | mark) as bystander:
+    with stranger(account.environment | mark) as bystander:
         account.start()
         account.exchange("stop")
         assert bystander.poll() is None
-        bystander.kill()
 
 
 def test_no_python(plain: Account) -> None:
