@@ -16,7 +16,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(COLLECTIONS)
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name text; do printf '  make %-17s %s\n' "$$name" "$$text"; done
 
 # ---- set-up ----
 
@@ -70,6 +70,10 @@ lint: setup ## Check style, types, YAML, roles, shell scripts, documentation and
 .PHONY: sanity
 sanity: setup ## Run ansible-test sanity with every Python that is there
 	$(BIN)/python .ci/collection_tests.py sanity
+
+.PHONY: collection-units
+collection-units: setup ## Run ansible-test units, which `make matrix` runs too
+	$(BIN)/python .ci/collection_tests.py units --python "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 
 .PHONY: unit
 unit: setup system ## Run the tests
