@@ -137,12 +137,15 @@ class TestGrowth:
 
     def test_a_machine_with_two_names_keeps_its_worker(self, station: Station) -> None:
         host = station.hosts[0]
-        with detached(station, host.target) as started, station.job(started.stdout.split()[-1], "/bin/sleep", "10") as job:
+        script = "until [ -e /tmp/leave ]; do sleep 0.1; done"
+        with detached(station, host.target) as started, station.job(started.stdout.split()[-1], "/bin/sh", "-c", script) as job:
             wait(lambda: station.status()["jobs"]["active"] == 1)
             again = station.start_pool(*ANY_PORTS, host.name)
             assert again.returncode == 0, again.stderr
             assert f"{host.name}: failed: this machine has a worker of the pool already, as {host.address}: name it once" in again.stderr
+            host.run("touch /tmp/leave")
             assert job.wait(LIMIT) == 0
+            host.run("rm /tmp/leave")
             known = station.status()
             assert (list(slots(station)), known["members"]) == ([host.address], [host.address])
         assert station.left() == []
@@ -280,7 +283,7 @@ class TestStop:
         here, away = station.hosts[:2]
         assert station.start_pool(*ANY_PORTS, "--detach", here.target, away.target).returncode == 0
         away.stop()
-        done = station.start_pool("--stop")
+        done = station.start_pool("--stop", "--connect-limit", "2")
         assert done.returncode == 0
         end = "a worker there ends by itself, and what is in ~/.coasters/default stays"
         assert re.search(rf"^{re.escape(away.address)}: not stopped: .*; {re.escape(end)}$", done.stderr, re.M), done.stderr
