@@ -344,10 +344,11 @@ class Pool:
 
 
 def _reason(result: dict[str, Any]) -> str:
-    """Why a module failed, in words that can do a terminal no harm."""
+    """Why a module failed, in words that can do a terminal no harm; of a loop, why its first item that did."""
     from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 
-    return str(printable(str(result.get("msg", "failed"))))
+    failed = [item for item in result.get("results", ()) if isinstance(item, dict) and item.get("failed")]
+    return str(printable(str((failed or [result])[0].get("msg", "failed"))))
 
 
 def _by_reason(reasons: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ from coaster_pool import command_line, wanted
 from coaster_pool.end import Ending
 from coaster_pool.failure import NO_SERVICE, NO_WORKERS, USAGE, Failure
 from coaster_pool.playbook import Outcome
-from coaster_pool.pool import SERVICE, WORKER, Pool
+from coaster_pool.pool import SERVICE, WORKER, Pool, _reason
 from coaster_pool.progress import Progress
 
 REFUSES = "nobody@127.0.0.1:1"
@@ -310,3 +310,12 @@ class TestEnds:
         monkeypatch.setattr(launcher, "stop", stop)
         failed(NO_SERVICE, "process 7 does not end: end it by hand", terminal.pool("--stop").stop)
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize(("result", "reason"), [
+    ({"msg": "it is full"}, "it is full"),
+    ({}, "failed"),
+    ({"msg": "One or more items failed", "results": [{"msg": "fine"}, {"failed": True, "msg": "there is no \x1b[31mfile"}]}, "there is no ?[31mfile"),
+])
+def test_why_a_host_failed(result: dict[str, Any], reason: str) -> None:
+    assert _reason(result) == reason
