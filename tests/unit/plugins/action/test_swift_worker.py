@@ -16,8 +16,10 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.coasters.pool.plugins.action import swift_worker
 from ansible_collections.coasters.pool.plugins.action.swift_worker import ActionModule
 from ansible_collections.coasters.pool.plugins.module_utils import launcher, state
+from ansible_collections.coasters.pool.plugins.modules import swift_worker as module
 from tests import distribution
 from tests.testhosts import Hosts
+from tests.unit.plugins.modules.arguments import documented, public
 from tests.unit.plugins.tasks import HOST, run
 
 NOWHERE = "http://nowhere.invalid:1"
@@ -139,3 +141,7 @@ def test_swift(state_home: Path, tmp_path: Path) -> None:
 def test_bad_settings(wanted: dict[str, Any], sentence: str) -> None:
     with pytest.raises(AnsibleActionFail, match=sentence):
         run(ActionModule, wanted)
+
+
+def test_what_is_documented_is_what_it_takes() -> None:
+    assert documented(module) == public(ActionModule.SPEC)
