@@ -268,8 +268,10 @@ class TestEnds:
             pool = terminal.pool("--connect-limit", "60", f"nobody@127.0.0.1:{mute.getsockname()[1]}")
 
             def kill_ansible() -> None:
-                mute.accept()
+                connection, dummy = mute.accept()
+                mute.close()  # the stop need not wait for it
                 os.kill(min(children("ansible-playbook")), signal.SIGKILL)
+                connection.close()
 
             killer = threading.Thread(target=kill_ansible)
             killer.start()
