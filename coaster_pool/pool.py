@@ -347,7 +347,9 @@ def _reason(result: dict[str, Any]) -> str:
     """Why a module failed, in words that can do a terminal no harm; of a loop, why its first item that did."""
     from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 
-    failed = [item for item in result.get("results", ()) if isinstance(item, dict) and item.get("failed")]
+    failed = [  # ansible-core 2.21 does not say which failed, only how
+        item for item in result.get("results", ()) if isinstance(item, dict) and (item.get("failed") or "exception" in item)
+    ]
     return str(printable(str((failed or [result])[0].get("msg", "failed"))))
 
 

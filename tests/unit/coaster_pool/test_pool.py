@@ -318,6 +318,8 @@ class TestEnds:
     ({"msg": "it is full"}, "it is full"),
     ({}, "failed"),
     ({"msg": "One or more items failed", "results": [{"msg": "fine"}, {"failed": True, "msg": "there is no \x1b[31mfile"}]}, "there is no ?[31mfile"),
+    ({"msg": "One or more items failed", "results": [{"msg": "fine"}, {"exception": "(unavailable)", "msg": "there is no file"}]}, "there is no file"),
+    ({"msg": "One or more items failed", "results": [{"msg": "fine"}]}, "One or more items failed"),
 ])
 def test_why_a_host_failed(result: dict[str, Any], reason: str) -> None:
     assert _reason(result) == reason
