@@ -27,6 +27,7 @@ _SETTINGS = {
     "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True",
     "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
     "ANSIBLE_INVENTORY_EXPORT": "False",
+    "ANSIBLE_HOST_PATTERN_MISMATCH": "ignore",
     "ANSIBLE_NOCOLOR": "True",
 }
 _PREFIXES = ("ansible_", "swift_worker_")

@@ -35,6 +35,8 @@ def run(command: list[str], variables: dict[str, str], ending: Ending) -> int:
     except OSError as error:
         raise Failure(USAGE, f"{command[0]} cannot be run: {error.strerror}") from error
     ending.on_signal = lambda: process.send_signal(signal.SIGTERM)
+    if ending.came:  # a moment ago, while nobody was told
+        process.send_signal(signal.SIGTERM)
     try:
         while True:
             try:

@@ -74,7 +74,9 @@ def test_ansible_resolves_what_is_left_to_it(folder: Path) -> None:
     assert said == f"n3.example.org -o ProxyJump=bastion -F {folder}/config 5 other"
 
 
-def test_some_of_the_hosts() -> None:
+@pytest.mark.parametrize("setting", ["warning", "error"])
+def test_some_of_the_hosts(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setenv("ANSIBLE_HOST_PATTERN_MISMATCH", setting)
     assert list(inventories.load(["hosts.ini"], "workers:!node02")) == ["node01", "node03"]
     with pytest.raises(Failure, match="the inventory hosts.ini names no host that is meant by nobody"):
         inventories.load(["hosts.ini"], "nobody")

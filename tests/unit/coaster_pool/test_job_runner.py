@@ -66,6 +66,12 @@ def test_the_end_of_the_pool_is_passed_on(tmp_path: Path) -> None:
     assert run("/bin/sh", "-c", f"trap 'exit 9' TERM; touch {tmp_path}/up; while :; do sleep 0.05; done") == 9
 
 
+def test_a_signal_that_came_before_the_command_was_known(tmp_path: Path) -> None:
+    with Ending() as ending:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert job_runner.run(["/bin/sleep", "1000"], dict(os.environ), ending) == 128 + signal.SIGTERM
+
+
 def test_one_that_does_not_hear_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_runner, "KILL_AFTER", 0.2)
     signal_when_there(tmp_path / "up", signal.SIGTERM)
