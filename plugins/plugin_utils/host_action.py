@@ -27,7 +27,7 @@ CROWD_LIMIT = 10.0
 """Seconds in which a login that is dropped is tried again."""
 CROWD_PAUSE = 1.0
 """Seconds between such tries, at most."""
-MAX_MEMORY = 128 * 1048576
+MAX_MEMORY = 32 * 1048576
 """Bytes that a host's answer may make this process take; Ansible keeps all of it."""
 
 
