@@ -59,10 +59,11 @@ class Pool:
         self._service_error: Failure | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="coasters-")
         self.collections = collection.importable(Path(self._scratch.name))
-        from ansible_collections.coasters.pool.plugins.module_utils import launcher, pool_info, state, statistics
+        from ansible_collections.coasters.pool.plugins.module_utils import launcher, pool_info, service_state, state, statistics
         from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
 
         self._bundle, self._launcher, self._pool_info, self._state, self._statistics = bundle, launcher, pool_info, state, statistics
+        self._service_state = service_state
         try:
             state.check_name(self.name)
         except state.StateError as error:
@@ -120,6 +121,8 @@ class Pool:
             self.kept = True
             self._started = hosts  # somebody else may stop the pool meanwhile, and forget them
         members.save(self.name, {**members.load(self.name), **hosts})
+        if not running:
+            self._begin_service(hosts)
         if wanted:
             self.progress.doing(f"connecting to {folded(sorted(wanted))}")
             self._run("start_pool", wanted, self._heard_at_start, self.ending, self._known(running))
@@ -197,13 +200,35 @@ class Pool:
             self._run("start_pool", missing, self._heard_at_check, self.ending, self._known(running), check=True)
             self._say_failed()
 
+    def _service(self, hosts: Collection[str]) -> dict[str, Any]:
+        """The coaster service that is wanted, as arguments of its module."""
+        return {
+            "pool": self.name,
+            "engine": "swift" if self.options.swift_bin_dir else "auto",
+            "bin_dir": self.options.swift_bin_dir or "",
+            "listen": self.options.listen,
+            "allow_users": self.options.allow_user,
+            "service_port": self.options.port,
+            "worker_port": self.options.worker_port,
+            "owner": 0 if self.options.detach else os.getpid(),
+            "reach": list(hosts) if self.options.route == "direct" else self.options.trust,
+        }
+
+    def _begin_service(self, hosts: Collection[str]) -> None:
+        """Start the service and do not wait for it: Ansible takes a second until it does what it finds done then. Raises Failure."""
+        defaults = {name: option.get("default") for name, option in self._service_state.ARGUMENTS.items()}
+        begun = self._service_state.ensure({**defaults, **self._service(hosts), "hosts": list(hosts), "wait": False}, check=False)
+        if begun.get("failed"):
+            raise Failure(NO_SERVICE, begun["msg"], begun.get("log", ()))
+
     def _known(self, running: dict[str, Any] | None) -> dict[str, Any]:
         """What is known of the service before it is started, so that Ansible need not look it up for every host."""
         service = running or {"engine": self._wanted_engine(), "ports": {"worker": self.options.worker_port}}
         if service["engine"] == "swift":
             return {}
         port = service["ports"]["worker"]
-        return {"swift_worker_engine": "builtin", "swift_worker_bin_dir": "", **({"swift_worker_service_port": port} if port else {})}
+        known: dict[str, Any] = {"swift_worker_engine": "builtin", "swift_worker_bin_dir": "", "swift_worker_service_url": []}
+        return {**known, **({"swift_worker_service_port": port} if port else {})}
 
     def _wanted_engine(self) -> str:
         engine: str = self._launcher.Wanted(self.name, "swift" if self.options.swift_bin_dir else "auto", self.options.swift_bin_dir).engine
@@ -259,16 +284,8 @@ class Pool:
         more: dict[str, Any] | None = None, check: bool = False,
     ) -> None:
         variables = {
-            "coaster_service_pool": self.name,
+            **{f"coaster_service_{option.removeprefix('service_')}": value for option, value in self._service(hosts).items()},
             "swift_worker_pool": self.name,
-            "coaster_service_engine": "swift" if self.options.swift_bin_dir else "auto",
-            "coaster_service_bin_dir": self.options.swift_bin_dir or "",
-            "coaster_service_listen": self.options.listen,
-            "coaster_service_allow_users": self.options.allow_user,
-            "coaster_service_port": self.options.port,
-            "coaster_service_worker_port": self.options.worker_port,
-            "coaster_service_owner": 0 if self.options.detach else os.getpid(),
-            "coaster_service_reach": list(hosts) if self.options.route == "direct" else self.options.trust,
             "swift_worker_restart": self.options.restart,
             **(more or {}),
         }

@@ -18,6 +18,8 @@ from ansible_collections.coasters.pool.plugins.plugin_utils.host_action import H
 
 _PROGRAM: bytes = bundle.worker_archive()
 """The built-in engine's worker, made here because Ansible loads this file once and then forks for every host."""
+_VERSION = exchange.version(bundle.worker_sources())
+"""Of that worker, whichever Python has packed it."""
 
 CALL_BACK_LIMIT = 5.0
 """Seconds in which a worker with a direct route must reach the service, before anything is changed on its host."""
@@ -65,7 +67,7 @@ class ActionModule(HostAction):
         verb = "check" if self._task.check_mode else "start"
         program = self._program(wanted)
         route = self._route(wanted)
-        settings = self._settings(wanted, host, route, self._urls(wanted, host, route))
+        settings = self._settings(wanted, host, route, self._urls(wanted, host, route), program)
         result: dict[str, Any] = {}
         try:
             values = self._ask(verb, wanted["pool"], settings, program)
@@ -166,7 +168,7 @@ class ActionModule(HostAction):
             return str(state.read_workers(f"{state.folder(pool)}/workers").get(host, ""))
         return str(state.block_ids(pool, [host])[host])
 
-    def _settings(self, wanted: dict[str, Any], host: str, route: str, urls: list[str]) -> dict[str, str]:
+    def _settings(self, wanted: dict[str, Any], host: str, route: str, urls: list[str], program: bytes) -> dict[str, str]:
         """The settings of a start. Raises ExchangeError or StateError."""
         if wanted["slots"] is not None and wanted["slots"] < 1:
             raise exchange.ExchangeError(f"{wanted['slots']} slots are too few: a worker needs at least 1")
@@ -179,6 +181,7 @@ class ActionModule(HostAction):
             "interpreter": wanted["interpreter"] or "",
             "time_limit": str(wanted["time_limit"]),
             "restart": _yes(wanted["restart"]),
+            "version": _VERSION if wanted["engine"] == "builtin" else exchange.version(program),
             "started_by": "systemd" if wanted["supervisor"] == "systemd" else "",
             "call_back_limit": f"{CALL_BACK_LIMIT:g}" if route == "direct" else "",
         }

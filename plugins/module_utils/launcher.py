@@ -81,6 +81,17 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
     known = running(wanted.pool)
     if known is not None:
         return dict(known, changed=False)
+    if check or failure(wanted.pool) is not None:
+        _begin(folder, wanted, check)
+    if check:
+        return {"name": wanted.pool, "engine": wanted.engine, "bin_dir": wanted.bin_dir, "changed": True}
+    if not wait:
+        return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
+    return dict(answer(wanted.pool, wanted.limit), changed=True)
+
+
+def _begin(folder: str, wanted: Wanted, check: bool) -> None:
+    """Start the keeper, unless somebody else has meanwhile. Raises LaunchError or state.StateError."""
     java = None
     user_ids(wanted.users)
     try:
@@ -89,16 +100,12 @@ def start(wanted: Wanted, wait: bool = True, check: bool = False) -> "Dict[str, 
         if wanted.engine == "swift":
             wanted.bin_dir = swift.check(wanted.bin_dir)
             java = swift.find_java()
-        if check:
-            return {"name": wanted.pool, "engine": wanted.engine, "bin_dir": wanted.bin_dir, "changed": True}
-        with _locked(folder):
-            if running(wanted.pool) is None and failure(wanted.pool) is not None:
-                _launch(folder, wanted, java)
+        if not check:
+            with _locked(folder):
+                if running(wanted.pool) is None and failure(wanted.pool) is not None:
+                    _launch(folder, wanted, java)
     except (swift.SwiftError, systemd.SystemdError) as error:
         raise LaunchError(str(error)) from error
-    if not wait:
-        return {"name": wanted.pool, "engine": wanted.engine, "changed": True}
-    return dict(answer(wanted.pool, wanted.limit), changed=True)
 
 
 def answer(pool: str, limit: float) -> "Dict[str, Any]":

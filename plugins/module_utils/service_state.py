@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Optional
 
-ARGUMENTS = {
+ARGUMENTS: "Dict[str, Dict[str, Any]]" = {
     "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
     "pool": {"type": "str", "default": "default"},
     "engine": {"type": "str", "choices": ["auto", "builtin", "swift"], "default": "auto"},

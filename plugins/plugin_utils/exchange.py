@@ -8,6 +8,7 @@ The scripts beside this file run on the host: ``host/exchange.sh`` once, ``host/
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -38,18 +39,24 @@ def supervisor() -> bytes:
     return (_HERE / "supervisor.sh").read_bytes()
 
 
+def version(program: bytes) -> str:
+    """What tells a worker's program and its supervisor from others, such as those of a host that has one already."""
+    return hashlib.sha256(supervisor() + program).hexdigest()
+
+
 def standard_input(settings: Mapping[str, str], program: bytes = b"") -> bytes:
     """What the exchange reads: settings, the supervisor, the worker's program. Secrets travel here, never as words.
 
     Raises ExchangeError on a setting with a line break or a NUL.
     """
     keeper = supervisor() if program else b""
+    end = b"end\n" if program else b""
     lines = dict(settings, supervisor_size=str(len(keeper)), program_size=str(len(program)))
     for name, value in lines.items():
         if re.search(r"[\n\r\0]", value):
             raise ExchangeError(f"the setting {name} must be one line")
     text = "".join(f"{name}={value}\n" for name, value in lines.items() if value) + "\n"
-    return text.encode("utf-8") + keeper + program
+    return text.encode("utf-8") + keeper + program + end
 
 
 def check_urls(urls: list[str]) -> str:

@@ -5,7 +5,7 @@
 #
 # The one exchange with a worker host: install, check, launch and report. Run as: sh -c SCRIPT coasters VERB POOL
 # Standard input: settings as lines NAME=VALUE up to an empty line, then the supervisor (supervisor_size bytes), then the
-# worker's program. Answers are lines "coasters:NAME=VALUE" on standard output; the last one is "coasters:end=VERB".
+# worker's program, and at last the line "end". Answers are lines "coasters:NAME=VALUE" on standard output; the last one is "coasters:end=VERB".
 
 verb=$1
 pool=$2
@@ -48,6 +48,7 @@ engine=''
 interpreter=''
 supervisor_size=0
 program_size=0
+version=''
 restart=''
 replace=''
 started_by=''
@@ -64,8 +65,10 @@ read_settings() {
       route=*) route=${line#*=} ;;
       engine=*) engine=${line#*=} ;;
       interpreter=*) interpreter=${line#*=} ;;
-      time_limit=*) kept="$kept$line
-" ;;
+      time_limit=* | version=*)
+        kept="$kept$line$newline"
+        case $line in version=*) version=${line#*=} ;; esac
+        ;;
       supervisor_size=*) supervisor_size=${line#*=} ;;
       program_size=*) program_size=${line#*=} ;;
       started_by=*) started_by=${line#*=} ;;
@@ -79,7 +82,11 @@ read_settings() {
   done
 }
 
-setting() { sed -n "s/^$1=//p" "$dir/settings" 2>/dev/null; }
+setting() { # name
+  while IFS= read -r line; do
+    case $line in "$1"=*) printf '%s\n' "${line#*=}" && return ;; esac
+  done 2>/dev/null <"$dir/settings"
+}
 
 # A process of this pool: its command line names the pool's folder.
 ours() { # pid
@@ -90,7 +97,12 @@ ours() { # pid
     ps -o args= -p "$1" 2>/dev/null | grep -qF -- "$dir/"
   fi
 }
-pid_of() { { read -r pid <"$dir/$1.pid"; } 2>/dev/null && echo "$pid"; }
+# The id of the pool's process of that name, if it runs, in $pid.
+find_process() { # supervisor or worker
+  pid=''
+  { read -r pid <"$dir/$1.pid"; } 2>/dev/null
+  ours "$pid" || pid=''
+}
 
 # Cores that this user's processes may use: affinity, then the quotas of all control groups above us.
 usable_cores() {
@@ -126,7 +138,7 @@ find_interpreter() {
     fail interpreter "there is no Perl on this host${interpreter:+ at $interpreter}: install it, or use the built-in engine"
   fi
   for candidate in ${interpreter:-python3 /usr/bin/python3 /usr/local/bin/python3 /usr/libexec/platform-python python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 python}; do
-    found=$("$candidate" -ISc 'import sys; sys.version_info >= (3, 6) and print(sys.executable)' 2>/dev/null </dev/null)
+    found=$("$candidate" -ISc 'import sys, zlib; sys.version_info >= (3, 6) and print(sys.executable)' 2>/dev/null </dev/null)
     [ -n "$found" ] && echo "$found" && return
   done
   fail interpreter "there is no Python 3.6 or later on this host${interpreter:+ at $interpreter}: install it or set swift_worker_interpreter"
@@ -166,7 +178,7 @@ print(why)' "$call_back_limit" "$urls" </dev/null
   fi
 }
 
-# The client's address as this host sees it. sudo hides it from root, who may look at what sudo was started with.
+# The client's address as this host sees it, in $client. sudo hides it from root, who may look at what sudo was started with.
 client() {
   seen=${SSH_CONNECTION:-}
   process=$$
@@ -174,41 +186,50 @@ client() {
     seen=$(tr '\0' '\n' 2>/dev/null <"/proc/$process/environ" | sed -n 's/^SSH_CONNECTION=//p')
     process=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$process/status" 2>/dev/null)
   done
-  echo "${seen%% *}"
+  client=${seen%% *}
 }
 
 # What runs now, for those who want to see what changes.
 say_before() {
-  ! ours "$(pid_of supervisor)" || say before "$(setting engine) $(setting slots) $(setting urls)"
+  [ -z "$running" ] || say before "$(setting engine) $(setting slots) $(setting urls)"
 }
 
 report() {
-  say hostname "$(uname -n)"
-  say client "$(client)"
+  { read -r hostname </proc/sys/kernel/hostname; } 2>/dev/null || hostname=$(uname -n)
+  say hostname "$hostname"
+  client
+  say client "$client"
   say slots "$slots"
-  say running "$(ours "$(pid_of supervisor)" && pid_of supervisor)"
+  find_process supervisor
+  say running "$pid"
 }
 
 # Take the new files from standard input; prints nothing. Leaves them in $new.
 receive() {
-  trap 'rm -rf "$new"; rmdir "$base" 2>/dev/null' EXIT
+  trap 'clean_up' EXIT
   trap 'exit 1' HUP INT TERM PIPE
-  { mkdir -p "$new" && chmod 700 "$base" "$new"; } 2>/dev/null || fail disk "the folder $base cannot be made: free space or mend its owner"
+  mkdir -p "$new/logs" 2>/dev/null || fail disk "the folder $base cannot be made: free space or mend its owner"
+  { read -r unique </proc/sys/kernel/random/uuid; } 2>/dev/null || unique=$$-$(date +%s)
   {
     head -c "$supervisor_size" >"$new/supervisor" && head -c "$program_size" >"$new/worker" &&
       printf '%s\n' "$block" >"$new/block" &&
       printf '%surls=%s\nslots=%s\nengine=%s\ninterpreter=%s\nroute=%s\nstarted_by=%s\nmark=%s\n' \
-        "$kept" "$urls" "$slots" "$engine" "$interpreter" "$route" "$started_by" "$pool-$$-$(date +%s)" >"$new/settings"
+        "$kept" "$urls" "$slots" "$engine" "$interpreter" "$route" "$started_by" "$pool-$unique" >"$new/settings"
   } 2>/dev/null || fail disk "writing to $base failed ($(df -k "$HOME" 2>/dev/null | awk 'END {print $4}') KiB free): free space there"
-  [ "$(wc -c <"$new/worker")" -eq "$program_size" ] || fail transfer "the worker's program arrived cut off: run the same command again"
+  read -r line && [ "$line" = end ] || fail transfer "the worker's program arrived cut off: run the same command again"
 }
 
-same() { cmp -s "$new/$1" "$dir/$1"; }
+clean_up() {
+  [ ! -e "$new" ] || rm -rf "$new"
+  [ -d "$dir" ] || rmdir "$base" 2>/dev/null
+}
+
+same_block() { { read -r known <"$dir/block"; } 2>/dev/null && [ "$known" = "$block" ]; }
 
 # What of a running worker differs from what is wanted, as words.
 differences() {
   [ "$(setting slots)" = "$slots" ] || printf 'slots '
-  same worker && same supervisor || printf 'version '
+  [ "$(setting version)" = "$version" ] || printf 'version '
   [ "$(setting engine)" = "$engine" ] || printf 'engine '
   [ "$(setting started_by)" = "$started_by" ] || printf 'supervisor '
 }
@@ -271,15 +292,18 @@ withdraw() {
 }
 
 launch() {
-  { mkdir -p "$dir/logs" && mv -f "$new/supervisor" "$new/worker" "$new/block" "$new/settings" "$dir/"; } ||
-    fail disk "writing to $dir failed: free space or mend its owner"
+  if [ -d "$dir" ]; then
+    mkdir -p "$dir/logs" && mv -f "$new/supervisor" "$new/worker" "$new/block" "$new/settings" "$dir/"
+  else
+    mv "$new" "$dir"
+  fi || fail disk "writing to $dir failed: free space or mend its owner"
   if [ "$started_by" = systemd ]; then
     enlist >>"$dir/logs/supervisor.log" 2>&1
   else
     detach
   fi
   tries=0
-  until ours "$(pid_of supervisor)"; do
+  until [ -s "$dir/supervisor.pid" ]; do
     tries=$((tries + 1))
     [ "$tries" -le 100 ] || fail launch "the supervisor did not start: $(tail -n 1 "$dir/logs/supervisor.log" 2>/dev/null)"
     sleep 0.02
@@ -309,27 +333,28 @@ sweep() { # signal
 
 halt() {
   [ "$(setting started_by)" != systemd ] || withdraw >/dev/null 2>&1
-  supervisor=$(pid_of supervisor)
-  if ours "$supervisor"; then
-    kill -TERM "$supervisor"
+  if [ -n "$running" ]; then
+    kill -TERM "$running"
     tries=0
-    while ours "$supervisor" && [ "$tries" -lt 100 ]; do
+    while ours "$running" && [ "$tries" -lt 100 ]; do
       tries=$((tries + 1))
       sleep 0.05
     done
-    ours "$supervisor" && kill -KILL "$supervisor"
+    ours "$running" && kill -KILL "$running"
   fi
-  worker=$(pid_of worker)
-  ours "$worker" && kill -KILL "$worker"
+  find_process worker
+  [ -z "$pid" ] || kill -KILL "$pid"
   sweep KILL
   rm -f "$dir/supervisor.pid" "$dir/worker.pid"
 }
 
+find_process supervisor
+running=$pid
 case $verb in
   start | check)
     read_settings
     [ -n "$slots" ] || slots=$(usable_cores)
-    if ours "$(pid_of supervisor)" && [ -z "$interpreter" ] && [ "$(setting engine)" = "$engine" ]; then
+    if [ -n "$running" ] && [ -z "$interpreter" ] && [ "$(setting engine)" = "$engine" ]; then
       interpreter=$(setting interpreter)
     else
       interpreter=$(find_interpreter)
@@ -338,14 +363,14 @@ case $verb in
     [ -n "$urls" ] || urls=@
     case $urls in
       *@*) # the client's address is what this host sees
-        seen=$(client)
-        case ${seen:=127.0.0.1} in *:*) seen="[$seen]" ;; esac
-        urls=$(printf '%s' "$urls" | sed "s/@/$seen/g")
+        client
+        case ${client:=127.0.0.1} in *:*) client="[$client]" ;; esac
+        urls=$(printf '%s' "$urls" | sed "s/@/$client/g")
         ;;
     esac
     [ "$started_by" != systemd ] || check_systemd
     receive
-    if [ -n "$block" ] && [ "$replace" != yes ] && ours "$(pid_of supervisor)" && ! same block; then
+    if [ -n "$block" ] && [ "$replace" != yes ] && [ -n "$running" ] && ! same_block; then
       say other "$(cat "$dir/block")" # who asks may know whose it is
       say end "$verb"
       exit 0
@@ -353,7 +378,7 @@ case $verb in
     say_before
     changed=no
     pending=
-    if ours "$(pid_of supervisor)" && [ "$(setting urls)" = "$urls" ] && { [ -z "$block" ] || same block; }; then
+    if [ -n "$running" ] && [ "$(setting urls)" = "$urls" ] && { [ -z "$block" ] || same_block; }; then
       pending=$(differences)
       [ -n "$pending" ] && [ "$restart" = yes ] && changed=yes
     else
@@ -364,7 +389,7 @@ case $verb in
         why=$(call_back 2>&1)
         [ -z "$why" ] || fail callback "it cannot reach the coaster service ($why)"
       fi
-      halt
+      [ ! -d "$dir" ] || halt
       launch
       pending=
     fi
@@ -402,7 +427,8 @@ case $verb in
     read_settings
     slots=$(setting slots)
     report
-    say worker "$(ours "$(pid_of worker)" && pid_of worker)"
+    find_process worker
+    say worker "$pid"
     say_before
     [ "$lines" -eq 0 ] || [ -d "$dir/logs" ] || fail log "this pool has no logs on this host"
     cat "$dir/logs/supervisor.log" "$dir"/logs/worker*.log 2>/dev/null | tail -n "$lines" | sed 's/^/coasters>/'

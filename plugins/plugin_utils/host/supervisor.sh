@@ -31,6 +31,11 @@ watcher=''
 pause_pid=''
 
 log() { printf '%s %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$1"; }
+# Seconds, in $now, that a clock which is set does not change where the system tells them.
+look_at_clock() {
+  { read -r now _ </proc/uptime; } 2>/dev/null || now=$(date +%s)
+  now=${now%.*}
+}
 
 # Jobs that a dead worker left behind carry its mark in their environment.
 sweep() {
@@ -94,7 +99,8 @@ echo $$ >"$dir/supervisor.pid"
 trouble_since=''
 pause=0
 while [ -d "$dir" ] || leave "its folder is gone"; do
-  began=$(date +%s)
+  look_at_clock
+  began=$now
   "run_$engine" </dev/null >>"$dir/logs/worker.log" 2>&1 &
   worker=$!
   echo "$worker" >"$dir/worker.pid"
@@ -109,7 +115,7 @@ while [ -d "$dir" ] || leave "its folder is gone"; do
   watcher=''
   sweep
   [ "$status" -ne 0 ] || leave "the service sent the worker home"
-  now=$(date +%s)
+  look_at_clock
   # The built-in worker tries for the whole time limit by itself and then leaves with the last attempt's errno (Linux:
   # 22, 32, 99 to 113); worker.pl gives up after three seconds.
   case $engine-$status in

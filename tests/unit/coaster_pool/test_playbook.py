@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from ansible.config.manager import ConfigManager
 
 from coaster_pool import hosts, playbook
 from coaster_pool.end import Ending
@@ -33,7 +34,7 @@ def test_the_users_collections_stay_behind_ours() -> None:
 
 
 @pytest.mark.parametrize(("cores", "hosts", "forks"), [
-    (2, 0, "1"), (2, 1, "1"), (2, 32, "32"), (2, 1000, "32"), (1, 1000, "16"), (64, 100, "100"), (64, 1000, "128"),
+    (2, 0, "1"), (2, 1, "1"), (2, 64, "64"), (2, 1000, "64"), (1, 1000, "32"), (64, 100, "100"), (64, 1000, "128"),
 ])
 def test_all_hosts_at_once_as_far_as_the_cores_go(monkeypatch: pytest.MonkeyPatch, cores: int, hosts: int, forks: str) -> None:
     monkeypatch.setattr(playbook.os, "sched_getaffinity", lambda pid: set(range(cores)))
@@ -54,9 +55,17 @@ class TestConfig:
 
     @pytest.fixture(autouse=True)
     def _here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "home").mkdir()
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
         monkeypatch.chdir(tmp_path)
 
-    def test_none(self) -> None:
+    @pytest.mark.skipif(os.path.exists("/etc/ansible/ansible.cfg"), reason="this machine has a configuration of its own")
+    def test_ours_for_those_who_have_none(self) -> None:
+        config = playbook.environment(COLLECTIONS, 1, {})["ANSIBLE_CONFIG"]
+        assert float(ConfigManager(config).get_config_value("DEFAULT_INTERNAL_POLL_INTERVAL")) > 0.001
+
+    def test_the_one_that_ansible_finds_by_itself(self, tmp_path: Path) -> None:
+        (tmp_path / "home" / ".ansible.cfg").touch()
         assert "ANSIBLE_CONFIG" not in playbook.environment(COLLECTIONS, 1, {})
 
     def test_the_one_of_the_current_folder(self, tmp_path: Path) -> None:
@@ -70,7 +79,7 @@ class TestConfig:
     def test_not_one_that_anybody_can_have_put_there(self, tmp_path: Path) -> None:
         (tmp_path / "ansible.cfg").touch()
         tmp_path.chmod(0o1777)
-        assert "ANSIBLE_CONFIG" not in playbook.environment(COLLECTIONS, 1, {})
+        assert playbook.environment(COLLECTIONS, 1, {}).get("ANSIBLE_CONFIG") != str(tmp_path / "ansible.cfg")
 
 
 class TestRun:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import subprocess
 
@@ -39,7 +40,12 @@ def test_standard_input_has_settings_supervisor_and_program() -> None:
     head, dummy, body = data.partition(b"\n\n")
     keeper = exchange.supervisor()
     assert head.decode().splitlines() == ["slots=4", "urls=http://@:4051", f"supervisor_size={len(keeper)}", "program_size=768"]
-    assert body == keeper + program
+    assert body == keeper + program + b"end\n"
+
+
+def test_a_version_is_that_of_the_program_and_of_its_supervisor() -> None:
+    assert exchange.version(b"a") == exchange.version(b"a") == hashlib.sha256(exchange.supervisor() + b"a").hexdigest()
+    assert exchange.version(b"a") != exchange.version(b"b")
 
 
 def test_standard_input_without_a_program() -> None:

@@ -61,15 +61,22 @@ def serve(*command: str) -> None:
 # the worker as one file
 
 
-def test_the_archive_depends_on_the_sources_alone() -> None:
-    assert bundle.worker_archive() == bundle.worker_archive()
+def test_the_archive_has_each_source_and_what_this_python_makes_of_it() -> None:
+    names = ["__main__.py", *["coaster/%s.py" % name for name in bundle.WORKER_MODULES]]
     with zipfile.ZipFile(BytesIO(bundle.worker_archive())) as archive:
-        assert archive.namelist() == ["__main__.py", *["coaster/%s.py" % name for name in bundle.WORKER_MODULES]]
-        for entry in archive.infolist():
-            assert entry.date_time == (1980, 1, 1, 0, 0, 0)
-            assert entry.compress_type == zipfile.ZIP_STORED
+        assert archive.namelist() == [path for name in names for path in (name, name + "c")]
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         for name in bundle.WORKER_MODULES:
             assert archive.read("coaster/%s.py" % name) == (Path(coaster.__path__[0]) / (name + ".py")).read_bytes()
+        assert bundle.worker_sources() == b"".join(archive.read(name) for name in names)
+
+
+def test_what_is_compiled_is_taken_by_the_python_that_made_it(tmp_path: Path) -> None:
+    """Its own sources may then be anything; another version of Python, as those below, has nothing but these."""
+    with zipfile.ZipFile(BytesIO(bundle.worker_archive())) as archive, zipfile.ZipFile(tmp_path / "worker", "w") as changed:
+        for name in archive.namelist():
+            changed.writestr(name, archive.read(name) if name.endswith("c") else b"raise SystemExit('compiled anew')")
+    serve(sys.executable, "-IS", str(tmp_path / "worker"))
 
 
 @pytest.mark.parametrize("python", pythons())
@@ -195,11 +202,11 @@ def test_a_package_in_a_zip_file_writes_the_same(programs: Path, tmp_path: Path)
             packed.write(path, "outer/coaster/" + path.name)
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from outer.coaster import bundle;"
-        "bundle.programs(sys.argv[2], sys.argv[3]); open(sys.argv[4], 'wb').write(bundle.worker_archive())"
+        "bundle.programs(sys.argv[2], sys.argv[3]); open(sys.argv[4], 'wb').write(bundle.worker_sources())"
     )
     result = run(sys.executable, "-c", script, archive, tmp_path / "bin", sys.executable, tmp_path / "worker")
     assert (result.returncode, result.stderr) == (0, "")
-    assert (tmp_path / "worker").read_bytes() == bundle.worker_archive()
+    assert (tmp_path / "worker").read_bytes() == bundle.worker_sources()
     for path in programs.rglob("*"):
         if path.is_file() and path.suffix != ".pyc":
             assert (tmp_path / "bin" / path.relative_to(programs)).read_bytes() == path.read_bytes()

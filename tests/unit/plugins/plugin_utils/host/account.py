@@ -75,7 +75,7 @@ class Account:
         """An exchange that starts a worker, and has started one when this returns unless it failed."""
         before = len(self.started())
         known = {name: settings.pop(name) for name in ("environment", "cut") if name in settings}
-        answer = self.exchange(verb, pool, program, **known, **(self.settings | settings))
+        answer = self.exchange(verb, pool, program, **known, **(self.settings | {"version": exchange.version(program)} | settings))
         if verb == "start" and answer.get("changed") == "yes" and program == WORKER:
             self.wait(lambda: len(self.started()) > before)
         return answer
