@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.station import ANY_PORTS, Station
-from tests.testhosts import Host
+from tests.integration.station import ANY_PORTS, Station, wait
 from tests.testhosts.fixtures import StartHosts
 
 USAGE, NO_SERVICE, NO_WORKERS = 2, 3, 4
+CHANGED = "its host key has changed since it was last seen: find out why; if that is right, remove the old key with `ssh-keygen -R HOST`"
 
 
 def refused(station: Station, status: int, *words: str, **options: object) -> list[str]:
@@ -25,13 +25,11 @@ def refused(station: Station, status: int, *words: str, **options: object) -> li
     return [line for line in done.stderr.splitlines() if line != "stopping the pool"]
 
 
-def no_worker(station: Station, host: Host | str, sentence: str, *words: str) -> None:
-    """One line about the host and one about the pool."""
-    name = host if isinstance(host, str) else host.address
-    target = host if isinstance(host, str) else host.target
-    assert refused(station, NO_WORKERS, *ANY_PORTS, *words, target) == [
-        f"{name}: failed: {sentence}", "start_pool.py: no worker could be started",
-    ]
+def no_worker(station: Station, told: dict[str, str], *words: str) -> None:
+    """One line about each host, the words' reasons, and one about the pool."""
+    lines = refused(station, NO_WORKERS, *ANY_PORTS, *words, *told)
+    expected = [f"{word.rpartition('@')[2]}: failed: {sentence}" for word, sentence in told.items()]
+    assert (sorted(lines[:-1]), lines[-1]) == (sorted(expected), "start_pool.py: no worker could be started")
 
 
 class TestWords:
@@ -58,49 +56,37 @@ class TestWords:
 
 
 class TestHosts:
-    def test_a_name_that_does_not_resolve(self, station: Station) -> None:
-        no_worker(station, "no-such-host.invalid", "its name does not resolve: check the spelling, the ssh config or the name service")
+    def test_each_reason_has_its_sentence(self, station: Station) -> None:
+        closed, silent, unknown, changed, other, foreign = station.hosts[:6]
+        closed.refuse()
+        silent.silence()
+        station.hosts.client.know([closed, silent, changed, other, foreign])
+        known = station.hosts.client.known_hosts
+        known.write_text(known.read_text().replace(changed.public_key, other.public_key))
+        told = {
+            "no-such-host.invalid": "its name does not resolve: check the spelling, the ssh config or the name service",
+            closed.target: "nothing listens at its ssh port: check the port and that sshd runs there",
+            silent.target: "it gave no answer in time: check the address, the firewall and that the machine is up",
+            unknown.target: "its host key is not known: connect once with `ssh HOST`, compare the key, and accept it",
+            changed.target: CHANGED,
+            f"nobody-here@{foreign.address}": "it accepts none of your ssh keys: put your public key there, or load the key into the agent",
+        }
+        no_worker(station, told, "--connect-limit", "8")
 
-    def test_nothing_listens(self, station: Station) -> None:
-        station.hosts[0].refuse()
-        no_worker(station, station.hosts[0], "nothing listens at its ssh port: check the port and that sshd runs there")
-
-    def test_no_answer(self, station: Station) -> None:
-        station.hosts[0].silence()
-        sentence = "it gave no answer in time: check the address, the firewall and that the machine is up"
-        no_worker(station, station.hosts[0], sentence, "--connect-limit", "1")
-
-    def test_an_unknown_host_key(self, station: Station) -> None:
-        station.hosts.client.know(station.hosts[1:])
-        sentence = "its host key is not known: connect once with `ssh HOST`, compare the key, and accept it"
-        no_worker(station, station.hosts[0], sentence)
-
-    def test_a_changed_host_key(self, station: Station) -> None:
-        first, second = station.hosts[0], station.hosts[1]
+    def test_a_changed_host_key_is_not_accepted_as_a_new_one(self, station: Station) -> None:
+        first, second = station.hosts[:2]
         path = station.hosts.client.known_hosts
         path.write_text(path.read_text().replace(first.public_key, second.public_key))
-        sentence = "its host key has changed since it was last seen: find out why; if that is right, remove the old key with `ssh-keygen -R HOST`"
-        no_worker(station, first, sentence)
-        no_worker(station, first, sentence, "--accept-new-host-keys")
+        no_worker(station, {first.target: CHANGED}, "--accept-new-host-keys")
 
-    def test_a_user_whom_it_does_not_know(self, station: Station) -> None:
-        target = f"nobody-here@{station.hosts[0].address}"
-        assert refused(station, NO_WORKERS, *ANY_PORTS, target)[0] == (
-            f"{station.hosts[0].address}: failed: it accepts none of your ssh keys: put your public key there, or load the key into the agent"
-        )
-
-    def test_no_python(self, start_hosts: StartHosts, tmp_path: Path) -> None:
-        station = Station(start_hosts([{"python": False}], "isolated"), tmp_path)
-        sentence = "there is no Python 3.6 or later on this host: install it or set swift_worker_interpreter"
-        no_worker(station, station.hosts[0], sentence)
-        station.wait_until_nothing_is_left()
-
-    def test_a_full_disk(self, start_hosts: StartHosts, tmp_path: Path) -> None:
-        station = Station(start_hosts([{"home_size": "64k"}], "isolated"), tmp_path)
-        station.hosts[0].run("head -c 200000 /dev/zero >fill || true")
-        [line, dummy] = refused(station, NO_WORKERS, *ANY_PORTS, station.hosts[0].target)
-        assert "free space" in line
-        station.hosts[0].run("rm -f fill")
+    def test_no_python_and_a_full_disk(self, start_hosts: StartHosts, tmp_path: Path) -> None:
+        station = Station(start_hosts([{"python": False}, {"home_size": "64k"}], "isolated"), tmp_path)
+        bare, full = station.hosts
+        full.run("head -c 200000 /dev/zero >fill || true")
+        lines = refused(station, NO_WORKERS, *ANY_PORTS, bare.target, full.target)
+        assert f"{bare.address}: failed: there is no Python 3.6 or later on this host: install it or set swift_worker_interpreter" in lines
+        assert any(line.startswith(f"{full.address}: failed: ") and "free space" in line for line in lines), lines
+        full.run("rm -f fill")
         station.wait_until_nothing_is_left()
 
     def test_the_pool_goes_on_with_the_others(self, station: Station) -> None:
@@ -139,7 +125,5 @@ class TestClient:
 
     def test_standard_output_that_is_full(self, station: Station) -> None:
         with open("/dev/full", "w") as full, station.pool(*ANY_PORTS, "localhost", stdout=full) as running:
-            from tests.integration.station import wait
-
             wait(lambda: "standard output: No space left on device: Started coaster service: http://127.0.0.1:" in running.said)
             assert running.end() == 130

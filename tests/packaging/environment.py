@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -22,12 +23,13 @@ class Environment:
         self.bin = folder / "venv" / "bin"
         self.home = folder / "home"
         self.home.mkdir(parents=True)
-        venv.create(folder / "venv", with_pip=True)
+        venv.create(folder / "venv")
         self.variables = {"HOME": str(self.home), "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
     def pip(self, *words: str | Path) -> None:
-        """Install packages, with the settings of pip that the tests run with."""
-        subprocess.run([self.bin / "python", "-m", "pip", "install", "-qq", *words], check=True, timeout=LIMIT)
+        """Install packages, by the pip and with the settings that the tests run with."""
+        command = [sys.executable, "-m", "pip", "--python", self.bin / "python", "install", "-qq", "--no-compile", *words]
+        subprocess.run(command, check=True, timeout=LIMIT)
 
     def run(self, program: str, *words: str | Path, **variables: str) -> str:
         """Run a program of the environment in its home folder; returns its standard output. One that fails fails the test."""
