@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_variables_beside_the_inventory(folder: Path) -> None:
 
 def test_a_folder_of_inventories(folder: Path) -> None:
     (folder / "all").mkdir()
-    (folder / "hosts.ini").rename(folder / "all" / "one.ini")
+    (folder / "hosts.ini").rename(folder / "all" / "one")  # older Ansible reads no .ini in a folder
     (folder / "all" / "two.yml").write_text("workers: {hosts: {node04: {ansible_port: 23}}}\n")
     table = inventories.load(["all/"])
     assert list(table) == ["bastion", "node01", "node02", "node03", "node04"]
@@ -108,7 +109,8 @@ def test_sources_are_read_together(folder: Path) -> None:
         "plugin: ansible.builtin.constructed\ncompose: {ansible_port: 2200 + swift_worker_slots}\n"
         "groups: {small: swift_worker_slots < 8}\n"
     )
-    assert [variables["ansible_port"] for variables in inventories.load(["hosts.ini", "more.yml"], "small").values()] == [2204, 2204, 2204]
+    found = inventories.load(["hosts.ini", "more.yml"], "small")
+    assert [int(variables["ansible_port"]) for variables in found.values()] == [2204, 2204, 2204]  # older Ansible composes text
 
 
 def test_a_list_of_hosts() -> None:
@@ -197,9 +199,9 @@ def test_other_names_stay(folder: Path) -> None:
     ("content", "detail"),
     [
         (None, "Completely failed to parse inventory source"),
-        ("all:\n  hosts:\n   a: [\n", "YAML parsing failed"),
+        ("all:\n  hosts:\n   a: [\n", "YAML parsing failed|Syntax Error while loading YAML"),
         ("plugin: no.such.plugin\n", "no.such.plugin"),
-        ("#!/bin/sh\necho 'out of \x1b]0;credit' >&2\nexit 3\n", "out of ?]0;credit"),
+        ("#!/bin/sh\necho 'out of \x1b]0;credit' >&2\nexit 3\n", r"out of \?\]0;credit"),
     ],
 )
 def test_an_inventory_that_ansible_cannot_read(folder: Path, content: str | None, detail: str) -> None:
@@ -211,7 +213,7 @@ def test_an_inventory_that_ansible_cannot_read(folder: Path, content: str | None
         inventories.load(["hosts.ini", "bad.yml"])
     assert str(failure.value) == "the inventory hosts.ini and bad.yml cannot be read: see what Ansible says above"
     assert failure.value.status == USAGE
-    assert any(detail in line for line in failure.value.details)
+    assert re.search(detail, " ".join(" ".join(failure.value.details).split()))
     assert all(line.isprintable() for line in failure.value.details)
 
 

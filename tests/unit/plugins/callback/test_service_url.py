@@ -78,8 +78,8 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, url: str) -> None:
     path = tmp_path / "none" / "service.json"
     done = play(tmp_path, INFO, ANSIBLE_CALLBACKS_ENABLED=CALLBACK, COASTERS_SERVICE_URL_FILE=str(path))
     assert f"Started coaster service: {url}" in done.stdout
-    said = " ".join((done.stderr + done.stdout).split())
-    assert f"the coaster service URL could not be written to {path}: No such file or directory" in said
+    said = "".join((done.stderr + done.stdout).split())  # older Ansible wraps its warnings anywhere
+    assert f"the coaster service URL could not be written to {path}: No such file or directory".replace(" ", "") in said
 
 
 class Shown:
