@@ -22,6 +22,8 @@ class Collection(BuildHookInterface):  # type: ignore[misc]
             build_data["force_include"].update({name: str(PLACE / name) for name in CONTENT})
             return
         link = Path(self.root, "build", "collections", PLACE)
+        if link.is_symlink() and link.readlink() == Path(self.root):
+            return  # others may be using it at this moment
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(self.root, target_is_directory=True)

@@ -3,7 +3,7 @@
 """Runs ansible-test on a copy of this checkout: it wants a path that ends in ``ansible_collections/coasters/pool``.
 
 Run as: python .ci/collection_tests.py sanity|units [OPTION …], with the Python of an environment that has ansible-core.
-Its virtual environments, one for each of its tests, stay in a home folder of their own in ``build/``.
+The copy, and a home folder that keeps ansible-test's own virtual environments, are in ``build/ansible-test``, for each environment apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HOME = ROOT / "build" / "home"
+PLACE = ROOT / "build" / "ansible-test" / Path(sys.prefix).name
+HOME = PLACE / "home"
 PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 
 
@@ -64,7 +65,7 @@ def search_path() -> str:
 
 def main() -> int:
     """Run it; returns its exit status."""
-    target = ROOT / "build" / "ansible-test" / "ansible_collections" / "coasters" / "pool"
+    target = PLACE / "ansible_collections" / "coasters" / "pool"
     copy(target)
     prepare_home()
     environment = dict(os.environ, HOME=str(HOME), PATH=search_path(), LC_ALL="C.UTF-8")
