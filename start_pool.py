@@ -41,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0
             if options.logs:
                 pool.logs(list(hosts))
-                return 0
+                return SOME_FAILED if pool.failed else 0
             if options.check:
                 pool.check_start(hosts)
-                return 0
+                return SOME_FAILED if pool.failed else 0
 
             config = options.jetstream_config
             if config:

@@ -98,6 +98,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         top.error("name at least one host, as user@host, an ssh alias, or localhost")
     if command and (options.detach or options.status or options.stop or options.remove or options.logs or options.show_stats):
         top.error("a command after -- goes with none of --detach, --status, --stop, --remove, --logs and --show-stats")
+    if options.stop and named:
+        top.error("--stop ends the whole pool: leave the hosts out, or take them out of it with --remove")
+    if options.check and (options.status or options.stop or options.remove or options.logs):
+        top.error("--check says what a start would do: it goes with none of --status, --stop, --remove and --logs")
     return options
 
 

@@ -24,7 +24,7 @@ MAX_FILE = 1 << 20
 _WORD = re.compile(
     r"""(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?
     (?: \[(?P<bracketed>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)\] | (?P<host>[]A-Za-z0-9_.,[-]+) | (?P<bare>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*) )
-    (?::(?P<port>[0-9]{1,5}))?
+    (?:[:+](?P<port>[0-9]{1,5}))?
     (?:\*(?P<slots>[0-9]{1,4}))?\Z""",
     re.VERBOSE,
 )
@@ -56,8 +56,8 @@ class Host(NamedTuple):
     def name(self) -> str:
         """Its name in the pool, which depends on its own word alone, so that it stays when other hosts come and go.
 
-        A port follows a ``+``: Ansible would cut ``host:port`` in two. Names of this machine that mean ssh have the user in front:
-        Ansible takes a host with one of the names in LOCAL for the client itself.
+        A port follows a ``+``: Ansible would cut ``host:port`` in two; a word may have it so, too. Names of this machine that mean ssh
+        have the user in front: Ansible takes a host with one of the names in LOCAL for the client itself.
         """
         if self.port:
             return f"{self.address}+{self.port}"

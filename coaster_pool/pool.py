@@ -55,6 +55,7 @@ class Pool:
         self._aliases: set[str] = set()
         self._awaited: set[str] = set()
         self._started: dict[str, dict[str, Any]] = {}
+        self._there: dict[str, dict[str, Any]] = {}
         self.kept = False
         self._service_error: Failure | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="coasters-")
@@ -94,12 +95,20 @@ class Pool:
             raise Failure(NO_SERVICE, str(error)) from error
         return dict(known, members=sorted(members.load(self.name)))
 
-    def _answering(self, running: dict[str, Any]) -> set[str]:
-        """The hosts whose workers live: one that was just rebooted is on the service's list for a while."""
+    def _living(self, running: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+        """The workers that live, by host: one that was just rebooted is on the service's list for a while. Raises Failure."""
+        if running is None:
+            return {}
         try:
-            return set(self._statistics.answering(running["control_url"], ANSWER_LIMIT))
+            answering = set(self._statistics.answering(running["control_url"], ANSWER_LIMIT))
         except self._statistics.StatisticsError as error:
             raise Failure(NO_SERVICE, str(error)) from error
+        return {worker["name"]: worker for worker in running["workers"] if worker["name"] in answering}
+
+    def _as_known(self, hosts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The hosts with what led to the workers that they have, where less is said now: ``node01`` for a host of an inventory."""
+        known = members.load(self.name)
+        return {name: {**known.get(name, {}), **own} if name in self._there else own for name, own in hosts.items()}
 
     def start(self, hosts: dict[str, dict[str, Any]]) -> None:
         """Make the pool run with a worker on every host (name to variables); hosts that have theirs are not contacted.
@@ -107,12 +116,12 @@ class Pool:
         Raises Failure when there is no service, or when fewer workers than wanted could be started.
         """
         running = self.status()
-        answering = self._answering(running) if running else set()
-        there = {worker["name"]: worker for worker in running["workers"] if worker["name"] in answering} if running else {}
-        wanted = {name: variables for name, variables in hosts.items() if name not in there or self.options.restart}
+        self._there = self._living(running)
+        hosts = self._as_known(hosts)
+        wanted = {name: variables for name, variables in hosts.items() if name not in self._there or self.options.restart}
         if running:
             self.info = running
-            self._say_differences(running, hosts, there)
+            self._say_differences(running, hosts)
         else:
             try:
                 self._state.make_folder(self._state.folder(self.name))
@@ -120,7 +129,7 @@ class Pool:
                 raise Failure(NO_SERVICE, str(error)) from error
             self.kept = True
             self._started = hosts  # somebody else may stop the pool meanwhile, and forget them
-        members.save(self.name, {**members.load(self.name), **hosts})
+        members.save(self.name, {**hosts, **members.load(self.name), **wanted})
         if not running:
             self._begin_service(hosts)
         if wanted:
@@ -128,9 +137,9 @@ class Pool:
             self._run("start_pool", wanted, self._heard_at_start, self.ending, self._known(running))
             self._forget(self._aliases)
             self.progress.doing("")
-            self._check_start(wanted)
         elif running:
             self.progress.say(f"pool {self.name!r} runs already with a worker on every host: nothing to do")
+        self._check_start(hosts)
         if not self.kept:
             self.progress.say("the pool stays with whoever started it")
         self.kept = self.kept and not self.options.detach
@@ -192,12 +201,16 @@ class Pool:
     def check_start(self, hosts: dict[str, dict[str, Any]]) -> None:
         """Say what start() would do; hosts are contacted and nothing is changed."""
         running = self.status()
-        there = {worker["name"] for worker in running["workers"]} if running else set()
-        for name in sorted(there & set(hosts)):
+        self._there = self._living(running)
+        hosts = self._as_known(hosts)
+        wanted = {name: variables for name, variables in hosts.items() if name not in self._there or self.options.restart}
+        if running:
+            self._say_differences(running, hosts)
+        for name in sorted(set(hosts) - set(wanted)):
             self.progress.host(name, "has its worker")
-        missing = {name: hosts[name] for name in hosts if name not in there}
-        if missing:
-            self._run("start_pool", missing, self._heard_at_check, self.ending, self._known(running), check=True)
+        if wanted:
+            self._run("start_pool", wanted, self._heard_at_check, self.ending, self._known(running), check=True)
+            self._check_run()
             self._say_failed()
 
     def _service(self, hosts: Collection[str]) -> dict[str, Any]:
@@ -245,29 +258,34 @@ class Pool:
         if names:
             members.save(self.name, {name: kept for name, kept in members.load(self.name).items() if name not in names})
 
-    def _check_start(self, wanted: dict[str, dict[str, Any]]) -> None:
+    def _check_run(self) -> None:
         if self.ending.came:
             raise Failure(self.ending.status, "interrupted while the pool was starting")
         if self._service_error is not None:
             raise self._service_error
+        for name in self._awaited:
+            self._fail(name, UNDONE)
+
+    def _check_start(self, hosts: dict[str, dict[str, Any]]) -> None:
+        self._check_run()
         trouble = self._launcher.failure(self.name)
         if trouble is not None:
             raise Failure(NO_SERVICE, str(trouble), trouble.log)
-        for name in self._awaited:
-            self._fail(name, UNDONE)
         for name in self.info.get("missing", ()):
             if name not in self.failed:
                 urls = " or ".join(self.workers.get(name, {}).get("urls", ()))
                 self._fail(name, {"msg": f"its worker did not register with the coaster service: check that the host can reach {urls}"})
         self._say_failed()
-        needed = len(wanted) if self.options.require_all else self.options.min_workers
         there = len(self.info.get("workers") or ())
         if there == 0:
             raise Failure(NO_WORKERS, "no worker could be started")
-        if there < needed or (self.options.require_all and self.failed):
+        needed = self.options.min_workers
+        if self.options.require_all:
+            there, needed = len(hosts) - len(self.failed), len(hosts)
+        if there < needed:
             raise Failure(NO_WORKERS, f"only {there} of the {needed} workers that are needed could be started")
 
-    def _say_differences(self, running: dict[str, Any], hosts: dict[str, dict[str, Any]], there: dict[str, dict[str, Any]]) -> None:
+    def _say_differences(self, running: dict[str, Any], hosts: dict[str, dict[str, Any]]) -> None:
         """What is not as this command would start it, and what changes it; a pool that runs is left as it is unless asked."""
         engine = "swift" if self.options.swift_bin_dir else running["engine"]
         if running["engine"] != engine:
@@ -276,8 +294,8 @@ class Pool:
             self.progress.say("the pool runs another version of the engine: --restart renews its workers, a stop and a new start all of it")
         for name, variables in hosts.items():
             slots = variables.get("swift_worker_slots")
-            if name in there and slots and slots != there[name]["slots"] and not self.options.restart:
-                self.progress.host(name, f"runs with {there[name]['slots']} slots, not {slots}; --restart ends its jobs and changes it")
+            if name in self._there and slots and slots != self._there[name]["slots"] and not self.options.restart:
+                self.progress.host(name, f"runs with {_slots(self._there[name])}, not {slots}; --restart ends its jobs and changes it")
 
     def _run(
         self, name: str, hosts: dict[str, dict[str, Any]], heard: Callable[[playbook.Outcome], None], ending: Ending | None,
@@ -302,7 +320,7 @@ class Pool:
         if outcome.action == WORKER:
             if outcome.kind == "ok":
                 self.workers[outcome.host] = result
-                self.progress.host(outcome.host, f"{'worker started' if result['changed'] else 'has its worker'}, {result['slots']} slots")
+                self.progress.host(outcome.host, f"{'worker started' if result['changed'] else 'has its worker'}, {_slots(result)}")
                 if "fallback" in result:
                     self.progress.host(outcome.host, result["fallback"])
             elif result.get("cause") != "service":
@@ -325,11 +343,15 @@ class Pool:
 
     def _heard_at_check(self, outcome: playbook.Outcome) -> None:
         result = outcome.result
-        if outcome.kind != "ok":
-            if outcome.action != READY:
-                self._fail(outcome.host, result)
+        if outcome.action == SERVICE and outcome.kind != "ok":
+            self._service_error = Failure(NO_SERVICE, _reason(result))
+        elif outcome.kind != "ok":
+            self._awaited.discard(outcome.host)
+            self._fail(outcome.host, result)
         elif outcome.action == WORKER:
-            self.progress.host(outcome.host, f"would start a worker with {result['slots']} slots" if result["changed"] else "has its worker")
+            self._awaited.discard(outcome.host)
+            would = "would end its worker and start one" if outcome.host in self._there else "would start a worker"
+            self.progress.host(outcome.host, f"{would} with {_slots(result)}" if result["changed"] else "has its worker")
         elif outcome.action == SERVICE and result["changed"]:
             self.progress.say(f"would start a coaster service ({result['engine']} engine) at port {self.options.port}")
 
@@ -337,6 +359,8 @@ class Pool:
         if outcome.action == LOG:
             if outcome.kind == "ok":
                 print(f"== {outcome.host} ==", *outcome.result["log"], sep="\n", flush=True)
+                if not outcome.result["log"]:
+                    self.progress.host(outcome.host, "its log is empty")
             else:
                 self._fail(outcome.host, outcome.result)
 
@@ -360,10 +384,16 @@ class Pool:
             self.progress.trouble(names, f"not stopped: {reason}; a worker there ends by itself, and what is in ~/.coasters/{self.name} stays")
 
 
+def _slots(worker: dict[str, Any]) -> str:
+    return f"{worker['slots']} slot{'' if worker['slots'] == 1 else 's'}"
+
+
 def _reason(result: dict[str, Any]) -> str:
     """Why a module failed, in words that can do a terminal no harm; of a loop, why its first item that did."""
     from ansible_collections.coasters.pool.plugins.module_utils.text import printable
 
+    if "timedout" in result:
+        return f"it gave no whole answer in {result['timedout']['period']} s: check that `ssh HOST true` ends, and the load of the machine"
     failed = [  # ansible-core 2.21 does not say which failed, only how
         item for item in result.get("results", ()) if isinstance(item, dict) and (item.get("failed") or "exception" in item)
     ]

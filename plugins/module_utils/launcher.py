@@ -4,6 +4,7 @@
 """Starts and stops the coaster service of a pool on this machine, through the pool's keeper."""
 
 import contextlib
+import errno
 import fcntl
 import ipaddress
 import os
@@ -100,10 +101,12 @@ def _begin(folder: str, wanted: Wanted, check: bool) -> None:
         if wanted.engine == "swift":
             wanted.bin_dir = swift.check(wanted.bin_dir)
             java = swift.find_java()
-        if not check:
-            with _locked(folder):
-                if running(wanted.pool) is None and failure(wanted.pool) is not None:
-                    _launch(folder, wanted, java)
+        if check:
+            check_ports(wanted.ports, wanted.listen if wanted.engine == "builtin" else None)
+            return
+        with _locked(folder):
+            if running(wanted.pool) is None and failure(wanted.pool) is not None:
+                _launch(folder, wanted, java)
     except (swift.SwiftError, systemd.SystemdError) as error:
         raise LaunchError(str(error)) from error
 
@@ -178,6 +181,20 @@ def worker_addresses(reach: "Sequence[str]") -> "List[str]":
     return found
 
 
+def check_ports(ports: "Dict[str, int]", address: "Optional[str]" = None) -> None:
+    """Raises LaunchError when one of the ports is not to be had at the address (None: at any)."""
+    for port in ports.values():
+        if port and list(ports.values()).count(port) > 1:
+            raise LaunchError("port %d is given twice: choose another port for clients or for workers" % port)
+        try:
+            sockets.listen(address, port).close()
+        except (OSError, OverflowError) as error:
+            if getattr(error, "errno", 0) != errno.EADDRINUSE:
+                raise LaunchError("port %d cannot be used (%s): choose another port" % (port, error)) from error
+            holder = sockets.holder(port) or "another process"
+            raise LaunchError("port %d is taken by %s: end that process or choose another port" % (port, holder)) from error
+
+
 def user_ids(names: "Sequence[str]") -> str:
     """The ids of this process's user and of the named ones, as the service takes them. Raises LaunchError."""
     found = [os.getuid()]
@@ -214,7 +231,7 @@ def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
     state.make_folder(logs)
     command = []
     if java is not None:
-        swift.check_ports(wanted.ports)
+        check_ports(wanted.ports)  # Swift/K itself overlooks a busy port for workers
         bin_dir = swift.furnish(folder, str(wanted.bin_dir), java)
     else:
         bin_dir = os.path.join(folder, "bin")

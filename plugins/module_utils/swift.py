@@ -8,7 +8,6 @@ distribution is left as it is: the pool's folder gets a small ``java`` that drop
 in front of PATH.
 """
 
-import errno
 import os
 import re
 import shlex
@@ -17,7 +16,6 @@ import stat
 import subprocess
 
 from . import state
-from .coaster import sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,20 +69,6 @@ def check(bin_dir: "Optional[str]") -> str:
         if not os.access(path, os.R_OK if program == "worker.pl" else os.R_OK | os.X_OK):
             raise SwiftError("%s may not be run by this user: mend its mode" % path)
     return bin_dir
-
-
-def check_ports(ports: "Dict[str, int]") -> None:
-    """Raises SwiftError when one of the ports is not to be had: Swift/K itself overlooks a busy port for workers."""
-    for port in ports.values():
-        if port and list(ports.values()).count(port) > 1:
-            raise SwiftError("port %d is given twice: choose another port for clients or for workers" % port)
-        try:
-            sockets.listen(None, port).close()
-        except (OSError, OverflowError) as error:
-            if getattr(error, "errno", 0) != errno.EADDRINUSE:
-                raise SwiftError("port %d cannot be used (%s): choose another port" % (port, error)) from error
-            holder = sockets.holder(port) or "another process"
-            raise SwiftError("port %d is taken by %s: end that process or choose another port" % (port, holder)) from error
 
 
 def find_java() -> Java:

@@ -31,6 +31,8 @@ _CAUSES = [
      "there is no route to it: check the network and that the machine is up"),
     (r"kex_exchange_identification|Connection closed by remote host|ssh_exchange_identification|Exceeded MaxStartups|not allowed at this time",
      "dropped", "it dropped the connection before the login (often sshd's MaxStartups): run the same command again, or raise MaxStartups there"),
+    (r"remote port forwarding failed", "forwarding",
+     "its sshd opens no tunnel: let AllowTcpForwarding allow it there, or take the route 'direct'"),
     (r"banner exchange|Connection timed out|Operation timed out|timed out|Timeout", "timed_out",
      "it gave no answer in time: check the address, the firewall and that the machine is up"),
     (r"Permission denied|Too many authentication failures|no mutual signature|Load key", "key",

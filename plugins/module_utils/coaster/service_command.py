@@ -191,10 +191,10 @@ async def _serve(configuration: Configuration) -> int:
         asyncio.get_running_loop().add_signal_handler(number, _end, ended, number)
     messages = _start_log(values.get("logdir"))
     address = _local_address() if "local" in values else values.get("listen")
-    client_socket = _listen(address, configuration.port, "-port")
+    client_socket = _listen(address, configuration.port)
     first, *others = (values.get("workerlisten") or "").split(",")
-    worker_socket = _listen(first or None, configuration.local_port, "-localport")
-    other_sockets = [_listen(other, worker_socket.getsockname()[1], "-localport") for other in others]
+    worker_socket = _listen(first or None, configuration.local_port)
+    other_sockets = [_listen(other, worker_socket.getsockname()[1]) for other in others]
     service = Service(
         resubmit=configuration.resubmit, admission=Admission(values.get("workers"), configuration.users),
         max_connections=_connections(_open_files()),
@@ -203,7 +203,7 @@ async def _serve(configuration: Configuration) -> int:
     url, worker_url = _url(client_socket, host), _url(worker_socket, host)
     control = Control(service, url, worker_url)
     if configuration.control_port >= 0:
-        control_socket = _listen("127.0.0.1", configuration.control_port, "-controlPort")
+        control_socket = _listen("127.0.0.1", configuration.control_port)
         await control.start(control_socket)
         say("Settings server URL: http://localhost:%d" % control_socket.getsockname()[1])
     await service.start(client_socket, worker_socket, *other_sockets)
@@ -301,7 +301,7 @@ def _start_log(directory: str | None) -> LastMessages:
     return messages
 
 
-def _listen(address: str | None, port: int, option: str) -> socket.socket:
+def _listen(address: str | None, port: int) -> socket.socket:
     """A listening socket. Port 0 is any free one, of those in GLOBUS_TCP_PORT_RANGE if set. Raises StartError."""
     where = address if address not in (None, *_ALL_ADDRESSES) else None
     if address in _ALL_ADDRESSES:
@@ -316,8 +316,8 @@ def _listen(address: str | None, port: int, option: str) -> socket.socket:
     if port == 0:
         raise StartError("Address already in use: no port from %d to %d (GLOBUS_TCP_PORT_RANGE) is free" % (low, high))
     holder = sockets.holder(port)
-    raise StartError("Address already in use: port %d is held by %s; end it, or choose another port with %s" % (
-        port, holder or "a process that this user cannot see", option))
+    raise StartError("Address already in use: port %d is held by %s; end it, or choose another port" % (
+        port, holder or "a process that this user cannot see"))
 
 
 def _port_range() -> tuple[int, int]:

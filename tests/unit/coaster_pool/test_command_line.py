@@ -94,6 +94,16 @@ def test_a_command_after_two_dashes() -> None:
     assert (options.fqdns, options.command, options.quiet) == (["node01"], ["make", "--", "-q"], False)
 
 
+@pytest.mark.parametrize("words", [["node01"], ["-i", "hosts"], ["--hosts-file", "hosts"]])
+def test_a_stop_is_for_the_whole_pool(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert "--stop ends the whole pool: leave the hosts out, or take them out of it with --remove" in refuse(capsys, "--stop", *words)
+
+
+@pytest.mark.parametrize("words", [["--status"], ["--stop"], ["--remove", "node01"], ["--logs", "node01"]])
+def test_what_cannot_be_checked(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert "--check says what a start would do: it goes with none of" in refuse(capsys, "--check", *words)
+
+
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "name a command after --" in refuse(capsys, "node01", "--")
 

@@ -37,6 +37,8 @@ REMOTE = [
     ("user@localhost", Host("localhost", "user")),
     ("localhost:22", Host("localhost", port=22)),
     ("[::1]:2222", Host("::1", port=2222)),
+    ("node01+2222*2", Host("node01", port=2222, slots=2)),
+    ("2001:db8::1+22", Host("2001:db8::1", port=22)),
     ("Allegra", Host("Allegra")),
 ]
 RANGES = [

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.coasters.pool.plugins.module_utils import launcher, state
-from coaster_pool import command_line, wanted
+from coaster_pool import command_line, members, wanted
 from coaster_pool.end import Ending
 from coaster_pool.failure import NO_SERVICE, NO_WORKERS, USAGE, Failure
 from coaster_pool.playbook import Outcome
@@ -121,10 +122,12 @@ class TestLife:
 
     def other_wishes(self, terminal: Terminal) -> None:
         """Another number of slots, version or engine: said, and done only when asked."""
+        pool = terminal.pool("--min-workers", "2", "localhost")
+        failed(NO_WORKERS, "only 1 of the 2 workers that are needed", lambda: pool.start(wanted.members(pool.options)))
         terminal.start("localhost*3")
         assert "localhost: runs with 2 slots, not 3; --restart ends its jobs and changes it" in terminal.said
         pool = terminal.start("--restart", "localhost*1")
-        assert "localhost: worker started, 1 slots" in terminal.said
+        assert "localhost: worker started, 1 slot" in terminal.said
         assert [worker["slots"] for worker in pool.info["workers"]] == [1]
         source = Path(pool.info["bin_dir"], "coaster", "frames.py")
         content = source.read_bytes()
@@ -147,11 +150,16 @@ class TestLife:
             terminal.start("localhost")
         finally:
             os.kill(pid, signal.SIGCONT)
-        assert terminal.said[-2] == "localhost: has its worker, 1 slots"
+        assert terminal.said[-2] == "localhost: has its worker, 1 slot"
 
     def logs_and_checks(self, terminal: Terminal) -> None:
         terminal.pool("--check", "localhost").check_start({"localhost": {}})
         assert terminal.said[-1] == "localhost: has its worker"
+        more = wanted.members(command_line.parse(["localhost*5"]))
+        terminal.pool("--check", "localhost").check_start(more)
+        assert terminal.said[-2:] == ["localhost: runs with 1 slot, not 5; --restart ends its jobs and changes it", "localhost: has its worker"]
+        terminal.pool("--check", "--restart", "localhost").check_start(more)
+        assert terminal.said[-1] == "localhost: would end its worker and start one with 5 slots"
         pool = terminal.pool("--logs", "localhost")
         pool.logs(["localhost"])
         failed(USAGE, "node01 is no host of pool 'default': it has localhost", lambda: pool.logs(["node01"]))
@@ -179,10 +187,14 @@ class TestHosts:
             assert pool.failed == {"127.0.0.1+1": reason}
             assert f"127.0.0.1+1: failed: {reason}" in terminal.said
         assert pool.status() is not None
+        pool = terminal.pool("--require-all", "localhost", REFUSES)
+        failed(NO_WORKERS, "only 1 of the 2 workers that are needed could be started", lambda: pool.start(wanted.members(pool.options)))
+        assert members.load("default")["localhost"]["ansible_connection"] == "local"
         pool = terminal.pool("--logs", "localhost")
-        pool.logs(["127.0.0.1+1"])
+        pool.logs(["localhost", "127.0.0.1+1"])
+        assert "localhost: its log is empty" in terminal.said
         pool.check_start(wanted.members(command_line.parse([REFUSES])))
-        assert terminal.said.count(f"127.0.0.1+1: failed: {reason}") == 3
+        assert terminal.said.count(f"127.0.0.1+1: failed: {reason}") == 4
         pool.stop(keep_logs=True)
         assert f"127.0.0.1+1: not stopped: {reason}" not in terminal.said  # that it cannot be reached was said
         logs = Path(os.environ["HOME"], ".coasters", "default")
@@ -201,6 +213,21 @@ class TestHosts:
     def test_check_where_there_is_nothing(self, terminal: Terminal) -> None:
         terminal.pool("--check", "localhost*3").check_start(wanted.members(command_line.parse(["localhost*3"])))
         assert terminal.said == ["would start a coaster service (builtin engine) at port 0", "localhost: would start a worker with 3 slots"]
+
+    def test_check_where_it_cannot_be(self, terminal: Terminal) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as holder:
+            pool = terminal.pool("--check", f"--port={holder.getsockname()[1]}", "localhost")
+            failed(NO_SERVICE, "port .* is taken by .*: end that process or choose another port", lambda: pool.check_start(wanted.members(pool.options)))
+
+    def test_a_host_of_an_inventory_by_its_name_alone(self, terminal: Terminal) -> None:
+        """What is known of a host that has its worker stays known when less is said of it."""
+        bee = {"bee": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "swift_worker_slots": 2}}
+        pool = terminal.pool("bee")
+        pool.start(bee)
+        terminal.start("--restart", "bee*1")
+        assert terminal.said[-2:] == ["bee: worker started, 1 slot", "the pool stays with whoever started it"]
+        terminal.pool("--stop").stop()
+        assert terminal.said[-1] == "stopping the pool"
 
     def test_a_worker_that_does_not_register(self, terminal: Terminal) -> None:
         """The state after such a run; to wait for it takes as long as the limit for the service."""
@@ -241,7 +268,7 @@ class TestService:
         state.write_json(os.path.join(state.folder("default"), "pool.json"), {"keeper": state.this_process(), "control_url": url})
         pool = terminal.pool("--status")
         failed(NO_SERVICE, "", pool.status)
-        failed(NO_SERVICE, "", lambda: pool._answering({"engine": "builtin", "control_url": url}))
+        failed(NO_SERVICE, "", lambda: pool._living({"workers": [], "control_url": url}))
         os.unlink(os.path.join(state.folder("default"), "pool.json"))
 
     def test_a_name_that_is_none(self, terminal: Terminal) -> None:
@@ -317,6 +344,10 @@ class TestEnds:
 @pytest.mark.parametrize(("result", "reason"), [
     ({"msg": "it is full"}, "it is full"),
     ({}, "failed"),
+    (
+        {"msg": "Task failed: Timed out after 60 second(s).", "timedout": {"period": 60}},
+        "it gave no whole answer in 60 s: check that `ssh HOST true` ends, and the load of the machine",
+    ),
     ({"msg": "One or more items failed", "results": [{"msg": "fine"}, {"failed": True, "msg": "there is no \x1b[31mfile"}]}, "there is no ?[31mfile"),
     ({"msg": "One or more items failed", "results": [{"msg": "fine"}, {"exception": "(unavailable)", "msg": "there is no file"}]}, "there is no file"),
     ({"msg": "One or more items failed", "results": [{"msg": "fine"}]}, "One or more items failed"),

@@ -475,3 +475,38 @@ def test_clients_over_loopback_are_this_user_and_those_that_are_named() -> None:
         with pytest.raises(launcher.LaunchError, match="there is no user"):
             launcher.start(wanted("r", users=[name]))
     assert not os.path.exists(state.folder("r"))
+
+
+class TestPorts:
+    def test_free(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            port = held.getsockname()[1]
+        launcher.check_ports({"service": port, "worker": 0})
+
+    @pytest.mark.parametrize("address", ["127.0.0.1", ""])
+    def test_taken(self, address: str) -> None:
+        with socket.create_server((address, 0)) as held, pytest.raises(launcher.LaunchError) as error:
+            launcher.check_ports({"service": 0, "worker": held.getsockname()[1]})
+        assert f"is taken by {Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()})" in str(error.value)
+        assert "end that process or choose another port" in str(error.value)
+
+    def test_the_same_twice(self) -> None:
+        with pytest.raises(launcher.LaunchError, match="port 4050 is given twice: choose another port for clients or for workers"):
+            launcher.check_ports({"service": 4050, "worker": 4050, "control": 0})
+
+    @pytest.mark.parametrize("port", [-1, 65536])
+    def test_none(self, port: int) -> None:
+        with pytest.raises(launcher.LaunchError, match=f"port {port} cannot be used .*: choose another port"):
+            launcher.check_ports({"service": port})
+
+    def test_at_another_address(self, busy: int) -> None:
+        launcher.check_ports({"service": busy}, "127.0.0.2")
+
+    def test_a_check_says_it(self, busy: int) -> None:
+        with pytest.raises(launcher.LaunchError, match=f"port {busy} is taken by "):
+            launcher.start(wanted(worker_port=busy), check=True)
+
+    def test_of_somebody_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(f"{launcher.__name__}.sockets.holder", lambda port: None)
+        with socket.create_server(("127.0.0.1", 0)) as held, pytest.raises(launcher.LaunchError, match="is taken by another process: "):
+            launcher.check_ports({"service": held.getsockname()[1]})

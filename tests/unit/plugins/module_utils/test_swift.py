@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -99,34 +98,6 @@ class TestCheck:
     def test_a_worker_need_not_be_executable(self, tmp_path: Path) -> None:
         (programs(tmp_path / "bin") / "worker.pl").chmod(0o444)
         assert swift.check(str(tmp_path / "bin"))
-
-
-class TestPorts:
-    def test_free(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as held:
-            port = held.getsockname()[1]
-        swift.check_ports({"service": port, "worker": 0})
-
-    @pytest.mark.parametrize("address", ["127.0.0.1", ""])
-    def test_taken(self, address: str) -> None:
-        with socket.create_server((address, 0)) as held, pytest.raises(swift.SwiftError) as error:
-            swift.check_ports({"service": 0, "worker": held.getsockname()[1]})
-        assert f"is taken by {Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()})" in str(error.value)
-        assert "end that process or choose another port" in str(error.value)
-
-    def test_the_same_twice(self) -> None:
-        with pytest.raises(swift.SwiftError, match="port 4050 is given twice: choose another port for clients or for workers"):
-            swift.check_ports({"service": 4050, "worker": 4050, "control": 0})
-
-    @pytest.mark.parametrize("port", [-1, 65536])
-    def test_none(self, port: int) -> None:
-        with pytest.raises(swift.SwiftError, match=f"port {port} cannot be used .*: choose another port"):
-            swift.check_ports({"service": port})
-
-    def test_of_somebody_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(f"{swift.__name__}.sockets.holder", lambda port: None)
-        with socket.create_server(("127.0.0.1", 0)) as held, pytest.raises(swift.SwiftError, match="is taken by another process: "):
-            swift.check_ports({"service": held.getsockname()[1]})
 
 
 class TestJava:

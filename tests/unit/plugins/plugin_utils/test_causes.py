@@ -46,6 +46,7 @@ SAID = {
         "/home/user/.ssh/config: line 3: Bad configuration option: prxyjump\r\n/home/user/.ssh/config: terminating, 1 bad configuration options",
         "Bad owner or permissions on /home/user/.ssh/config",
     ],
+    "forwarding": ["Error: remote port forwarding failed for listen port 0"],
     "unsaid": [
         "Data could not be sent to remote host '127.0.0.1'. Make sure this host can be reached over SSH: [Errno 32] Broken pipe",
     ],
