@@ -37,10 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
                 pool.stop(options.keep)
                 return 0
             if options.remove:
-                pool.remove(list(hosts), options.drain_limit)
+                pool.remove(hosts, options.drain_limit)
                 return 0
             if options.logs:
-                pool.logs(list(hosts))
+                pool.logs(hosts)
                 return SOME_FAILED if pool.failed else 0
             if options.check:
                 pool.check_start(hosts)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -29,6 +30,7 @@ NOBODY = "nobody="
 
 UNDONE = {"msg": "ansible-playbook ended before it was done with this host: run the same command again"}
 """Where somebody killed it, or it has failed itself, as with very few files that it may open."""
+OF_A_PLAY = "a play started it, and coasters.pool.stop_pool with the same inventory stops it"
 STOPPED_WITHIN = 3.0
 """Seconds after the end of the keeper in which a stop on purpose has removed the pool's folder."""
 ANSWER_LIMIT = 3.0
@@ -170,6 +172,9 @@ class Pool:
             self.progress.say(f"there is no pool named {self.name!r}: nothing to stop")
             return
         self.progress.say("stopping the pool")
+        with contextlib.suppress(Failure):  # a service that does not answer is ended all the same
+            running = self.status() or {"workers": ()}
+            self._unstopped.update({worker["name"]: OF_A_PLAY for worker in running["workers"] if worker["name"] not in hosts})
         variables = {"coaster_service_keep_logs": keep_logs, "swift_worker_keep_logs": keep_logs}
         self._run("stop_pool", hosts, self._heard_at_stop, None, variables)
         self._say_unstopped()
@@ -178,14 +183,14 @@ class Pool:
         except (self._launcher.LaunchError, self._state.StateError) as error:
             raise Failure(NO_SERVICE, str(error)) from error
 
-    def remove(self, names: list[str], limit: float = DRAIN_LIMIT) -> None:
+    def remove(self, hosts: dict[str, dict[str, Any]], limit: float = DRAIN_LIMIT) -> None:
         """Take hosts out of the pool: no new jobs for them, then, when they are idle or after ``limit`` s, the end."""
-        leaving = self._members(names)
-        self._state.forget_blocks(self.name, names)
+        leaving = self._members(hosts)
+        self._state.forget_blocks(self.name, list(leaving))
         until = time.monotonic() + limit
         while time.monotonic() < until and not self.ending.wait(0.2):
             running = self.status()
-            if not running or not any(worker["name"] in names and worker["busy"] for worker in running["workers"]):
+            if not running or not any(worker["name"] in leaving and worker["busy"] for worker in running["workers"]):
                 break
         else:
             self.progress.say(f"jobs still run there after {limit:g} s: ending them")
@@ -193,9 +198,9 @@ class Pool:
         self._say_unstopped()
         self._forget(leaving)
 
-    def logs(self, names: list[str]) -> None:
+    def logs(self, hosts: dict[str, dict[str, Any]]) -> None:
         """Print the end of the hosts' logs. Raises Failure when one of them is no host of the pool."""
-        self._run("pool_logs", self._members(names), self._heard_log, None)
+        self._run("pool_logs", self._members(hosts), self._heard_log, None)
         self._say_failed()
 
     def check_start(self, hosts: dict[str, dict[str, Any]]) -> None:
@@ -247,12 +252,15 @@ class Pool:
         engine: str = self._launcher.Wanted(self.name, "swift" if self.options.swift_bin_dir else "auto", self.options.swift_bin_dir).engine
         return engine
 
-    def _members(self, names: list[str]) -> dict[str, dict[str, Any]]:
+    def _members(self, hosts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The hosts as the pool knows them; those that a play has started, as they are named now. Raises Failure."""
         known = members.load(self.name)
-        for name in names:
-            if name not in known:
-                raise Failure(USAGE, f"{name} is no host of pool {self.name!r}: it has {', '.join(sorted(known)) or 'none'}")
-        return {name: known[name] for name in names}
+        running = None if hosts.keys() <= known.keys() else self.status()
+        there = set(known) | {worker["name"] for worker in (running or {"workers": ()})["workers"]}
+        for name in hosts:
+            if name not in there:
+                raise Failure(USAGE, f"{name} is no host of pool {self.name!r}: it has {', '.join(sorted(there)) or 'none'}")
+        return {name: known.get(name, own) for name, own in hosts.items()}
 
     def _forget(self, names: Collection[str]) -> None:
         if names:

@@ -161,8 +161,8 @@ class TestLife:
         terminal.pool("--check", "--restart", "localhost").check_start(more)
         assert terminal.said[-1] == "localhost: would end its worker and start one with 5 slots"
         pool = terminal.pool("--logs", "localhost")
-        pool.logs(["localhost"])
-        failed(USAGE, "node01 is no host of pool 'default': it has localhost", lambda: pool.logs(["node01"]))
+        pool.logs({"localhost": {}})
+        failed(USAGE, "node01 is no host of pool 'default': it has localhost", lambda: pool.logs({"node01": {}}))
 
     def a_host_that_leaves(self, terminal: Terminal, url: str) -> None:
         """The first time its job goes on until it is told to end, the second time it has none."""
@@ -170,13 +170,13 @@ class TestLife:
         known = pool.status() or {}
         job = subprocess.Popen([os.path.join(known["bin_dir"], "cog-job-submit"), "-s", url, "/bin/sleep", "1000"], stderr=subprocess.DEVNULL)
         wait(lambda: (pool.status() or {})["jobs"]["active"] == 1)
-        pool.remove(["localhost"], 0.3)
+        pool.remove({"localhost": {}}, 0.3)
         assert job.wait(LIMIT) != 0
         assert terminal.said[-1] == "jobs still run there after 0.3 s: ending them"
-        failed(USAGE, "localhost is no host of pool 'default': it has none", lambda: pool.remove(["localhost"]))
+        failed(USAGE, "localhost is no host of pool 'default': it has none", lambda: pool.remove({"localhost": {}}))
         terminal.start("localhost")
         count = len(terminal.said)
-        pool.remove(["localhost"])
+        pool.remove({"localhost": {}})
         assert terminal.said[count:] == []
 
 
@@ -191,7 +191,7 @@ class TestHosts:
         failed(NO_WORKERS, "only 1 of the 2 workers that are needed could be started", lambda: pool.start(wanted.members(pool.options)))
         assert members.load("default")["localhost"]["ansible_connection"] == "local"
         pool = terminal.pool("--logs", "localhost")
-        pool.logs(["localhost", "127.0.0.1+1"])
+        pool.logs({"localhost": {}, "127.0.0.1+1": {}})
         assert "localhost: its log is empty" in terminal.said
         pool.check_start(wanted.members(command_line.parse([REFUSES])))
         assert terminal.said.count(f"127.0.0.1+1: failed: {reason}") == 4
@@ -228,6 +228,19 @@ class TestHosts:
         assert terminal.said[-2:] == ["bee: worker started, 1 slot", "the pool stays with whoever started it"]
         terminal.pool("--stop").stop()
         assert terminal.said[-1] == "stopping the pool"
+
+    def test_a_host_of_a_play(self, terminal: Terminal) -> None:
+        """It is no member, which only the wrapper writes down."""
+        pool = terminal.start("localhost*2")
+        local = members.load("default")
+        members.save("default", {})
+        assert pool.workers["localhost"]["slots"] == 2
+        failed(USAGE, "node01 is no host of pool 'default': it has localhost", lambda: pool.logs({"node01": {}}))
+        pool.logs(local)
+        assert terminal.said[-1] == "localhost: its log is empty"
+        terminal.pool("--stop").stop()
+        assert terminal.said[-1].startswith("localhost: not stopped: a play started it, and coasters.pool.stop_pool with the same inventory stops it; a worker")
+        members.save("default", local)
 
     def test_a_worker_that_does_not_register(self, terminal: Terminal) -> None:
         """The state after such a run; to wait for it takes as long as the limit for the service."""
