@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -67,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Failure as failure:
         progress.error(failure)
         return failure.status
+    except KeyboardInterrupt:  # while the hosts are looked up, when there is nothing to stop yet
+        return 128 + signal.SIGINT
 
 
 def announce(pool: Pool, values: jetstream.PoolInfo, as_json: bool, progress: Progress) -> None:

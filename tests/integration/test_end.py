@@ -69,6 +69,16 @@ class TestEnd:
             assert running.process.wait(LIMIT) == 129
         assert station.left() == []
 
+    def test_before_it_starts(self, station: Station, tmp_path: Path) -> None:
+        """Ctrl-C while an inventory is read."""
+        (tmp_path / "hosts").write_text(f"#!/bin/sh\ntouch {tmp_path}/read\nexec sleep 1000\n")
+        (tmp_path / "hosts").chmod(0o755)
+        with station.pool("-i", str(tmp_path / "hosts")) as running:
+            wait((tmp_path / "read").exists)
+            assert running.end() == 130
+            assert running.errors.read_text() == ""
+        assert station.left() == []
+
     def test_while_it_starts(self, station: Station) -> None:
         for seconds in (0.2, 1.0, 1.8):
             with station.pool(*ANY_PORTS, *(host.target for host in station.hosts)) as running:
