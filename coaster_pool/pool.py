@@ -336,7 +336,9 @@ class Pool:
                 if result.get("cause") == "twice":
                     self._aliases.add(outcome.host)
             self._awaited.discard(outcome.host)
-            rest = f"{len(self._awaited)} hosts: {folded(sorted(self._awaited))}" if self._awaited else "the workers to register"
+            awaited = folded(sorted(self._awaited))
+            several = f"{len(self._awaited)} hosts: " if len(self._awaited) > 1 else ""
+            rest = several + awaited if awaited else "the workers to register"
             self.progress.doing(f"waiting for {rest}")
         elif outcome.action in (SERVICE, READY):
             self.info.update(result)
