@@ -190,7 +190,7 @@ class TestLook:
         third.refuse()
         before = station.files()
         done = station.start_pool(*ANY_PORTS, "--check", f"{first.target}*3", third.target)
-        assert (done.returncode, done.stdout) == (0, "")
+        assert (done.returncode, done.stdout) == (5, "")
         refused = f"{third.address}: failed: nothing listens at its ssh port: check the port and that sshd runs there"
         assert done.stderr.splitlines() == [
             "would start a coaster service (builtin engine) at port 0", f"{first.address}: would start a worker with 3 slots", refused,
