@@ -213,8 +213,8 @@ def relay_rate(size: int, source: Path | None = None, target: Path | None = None
             for dummy in range(size // len(block)):
                 connection.sendall(block)
 
-    for target in (relay, send):
-        context.Process(target=target, daemon=True).start()
+    for part in (relay, send):
+        context.Process(target=part, daemon=True).start()
     connection = ends[1].accept()[0]
     received = 0
     began = time.monotonic()
