@@ -84,7 +84,8 @@ engine: setup ## Run the tests of the engine, each module's have to reach all of
 .PHONY: unit
 unit: setup system ## Run all other tests
 	@# Most of them wait for hosts; files with few tests, which take longest, would else come last.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/unit/plugins/module_utils/coaster
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/unit/plugins/module_utils/coaster --ignore=tests/benchmarks
+	$(BIN)/python -m pytest tests/benchmarks  # alone: what else runs would show in its ratios
 
 .PHONY: coverage
 coverage: setup system ## Check that each module of the collection is reached in full by its own tests
