@@ -122,10 +122,6 @@ def throw(peer: ClientPeer | WorkerPeer, pieces: list[bytes]) -> None:
                 break
 
 
-WARM = 1 + EXAMPLES // 20
-"""Rounds after which the memory of the process has come to its level: with these tests' own, that takes 10 s of the long run."""
-
-
 def memory() -> int:
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
@@ -180,8 +176,7 @@ def test_memory_does_not_grow(canary: Canary) -> None:
                 client.socket.sendall(encode(5, 0x20, b"SUBMITJOB") + encode(5, 0, bytes(1000000)))
         canary.sing()
 
-    for dummy in range(WARM):
-        round_of_peers()
+    round_of_peers()
     before = memory()
     deadline = time.monotonic() + 2 + EXAMPLES / 20
     while time.monotonic() < deadline:
