@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Union
 
+    from .frames import Frame
+
     Payload = Union[bytes, memoryview]
     Event = Union["Request", "Data", "Aborted", "Reply", "Failure", "Chunk", "Signal", "Silent"]
 
@@ -217,11 +219,24 @@ class Channel:
 
         Raises ChannelError, after which the connection must be closed.
         """
-        self.last_received = now
         try:
-            arrived = self._decoder.feed(data)
+            return self._receive(self._decoder.feed(data), now)
         except FrameError as error:
             raise ChannelError(str(error)) from error
+
+    def room(self, buffer: memoryview) -> memoryview:
+        """Where the next bytes have to be received: at the place of the payload that they belong to, or in ``buffer``."""
+        return self._decoder.room(buffer)
+
+    def arrived(self, room: memoryview, size: int, now: float) -> "List[Event]":
+        """As receive(), with the first ``size`` bytes of what room() gave."""
+        try:
+            return self._receive(self._decoder.arrived(room, size), now)
+        except FrameError as error:
+            raise ChannelError(str(error)) from error
+
+    def _receive(self, arrived: "List[Frame]", now: float) -> "List[Event]":
+        self.last_received = now
         events: "List[Event]" = []
         opened = self._open
         for tag, flags, payload in arrived:

@@ -17,7 +17,7 @@ from .channel import Aborted, Channel, Data, Failure, Reply, Request, Signal, de
 from .connection import Connection, Lost, begin, clock, finish, resolve, wait_for
 from .jobs import TERMINAL, JobError, client_path, filled, staged_paths
 from .processes import Signals
-from .staging import FileError, Incoming, Outgoing, because, native
+from .staging import FRAME, JAVA_FRAME, FileError, Incoming, Outgoing, because, native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,7 +209,10 @@ class Client:
         path = _named(request.args, 0)
         if path not in self._reads:
             raise FileError("%s is not among the files that this job stages in" % path)
-        file = Outgoing(native(path))
+        # The third argument is ours alone: what the service takes in one frame.
+        asked = request.args[2] if len(request.args) > 2 else b""
+        frame = min(int(asked), FRAME) if asked.isdigit() and len(asked) < 10 else 0
+        file = Outgoing(native(path), max(frame, JAVA_FRAME))
         self._connection.channel.reply_part(request.tag, encode_long(file.size), not file.size)
         if file.size:
             self._senders[request.tag] = _Sender(file)

@@ -132,22 +132,24 @@ class Connection:
         self.socket, self.channel = sock, channel
         self.unsent = 0
         self._waiting: "Deque[Any]" = deque()
+        self._buffer = memoryview(bytearray(RECEIVE_SIZE))
 
     def fileno(self) -> int:
         return self.socket.fileno()
 
     def receive(self) -> "List[Event]":
         """The events in what has arrived. Raises Lost when the service is gone or breaks the protocol."""
+        room = self.channel.room(self._buffer)
         try:
-            data = self.socket.recv(RECEIVE_SIZE)
+            size = self.socket.recv_into(room)
         except BlockingIOError:
             return []
         except OSError as error:
             raise Lost("the connection to the service broke: %s" % error.strerror, error.errno or 0) from error
-        if not data:
+        if not size:
             raise Lost("the service closed the connection")
         try:
-            return self.channel.receive(data, clock())
+            return self.channel.arrived(room, size, clock())
         except ChannelError as error:
             raise Lost("the service does not speak the coaster protocol: %s" % error) from error
 

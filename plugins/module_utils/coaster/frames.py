@@ -12,7 +12,7 @@ import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Tuple, Union
+    from typing import List, Optional, Tuple, Union
 
     Frame = Tuple[int, int, Union[bytes, memoryview]]
 
@@ -27,6 +27,9 @@ MAX_PAYLOAD = 1048576
 
 LARGE = 16384
 """Bytes from which on a payload is not copied, neither behind its header nor out of the bytes that it came with."""
+
+NEXT_HEADER = 1024
+"""Bytes that are received at once after a large payload, because another is likely to follow: more would have to be copied."""
 
 # The C library gives a freed block's pages back to the system, and takes new ones for the next, until it has seen a larger one freed.
 bytearray(4 * MAX_PAYLOAD)
@@ -55,6 +58,8 @@ def header(tag: int, flags: int, size: int) -> bytes:
 class Decoder:
     """Cuts a byte stream into frames, however the stream is split.
 
+    Its bytes come by feed(), or, with fewer copies, by room() and arrived().
+
     ``checksum_mismatches`` counts payloads whose checksum was neither 0 nor right; such frames are still delivered,
     as Java peers do (coaster-protocol 2.1).
     """
@@ -64,6 +69,34 @@ class Decoder:
         self._max_payload = max_payload
         self._held = bytearray()
         self._need = HEADER_SIZE
+        self._large = False
+        # A large payload that arrives at its place, after another large one: a peer that has sent none gets no memory for it.
+        self._payload: "Optional[memoryview]" = None
+        self._memory = bytearray()
+        self._got = 0
+        self._start = (0, 0, 0)
+
+    def room(self, buffer: memoryview) -> memoryview:
+        """Where the next bytes have to be received: at the place of the payload that they belong to, or in ``buffer``."""
+        if self._payload is not None:
+            return self._payload[self._got:]
+        return buffer[:NEXT_HEADER] if self._large else buffer
+
+    def arrived(self, room: memoryview, size: int) -> "List[Frame]":
+        """As feed(), with the first ``size`` bytes of what room() gave."""
+        return self.feed(bytes(room[:size])) if self._payload is None else self._filled(size)
+
+    def _filled(self, size: int) -> "List[Frame]":
+        """So many bytes more are at their place in the payload."""
+        self._got += size
+        payload = self._payload
+        if payload is None or self._got < len(payload):
+            return []
+        self._payload = None
+        tag, flags, checksum = self._start
+        if checksum:
+            self._check(payload, checksum)
+        return [(tag, flags, payload)]
 
     def feed(self, data: bytes) -> "List[Frame]":
         """The frames ``(tag, flags, payload)`` that ``data`` completes, in order; a payload of LARGE bytes or more is a view.
@@ -73,15 +106,24 @@ class Decoder:
         held = self._held
         frames: "List[Frame]" = []
         position = 0
-        while held:  # first the header of the frame that has begun, then its payload, and no byte of others
+        while held or self._payload is not None:
+            if self._payload is not None:
+                piece = memoryview(data)[position:position + len(self._payload) - self._got]
+                self._payload[self._got:self._got + len(piece)] = piece
+                position += len(piece)
+                frames += self._filled(len(piece))
+                if self._payload is not None:
+                    return frames
+                continue
+            # First the header of the frame that has begun, then its payload, and no byte of others.
             end = position + self._need - len(held)
             with memoryview(data) as view:
                 held += view[position:end]
             if len(held) < self._need:
                 return frames
             position = end
-            frames = self._cut(held, 0)[1]
-            if frames:
+            used, frames = self._cut(held, 0)
+            if used:
                 self._held = held = bytearray()
         position, more = self._cut(data, position)
         if position < len(data):
@@ -105,8 +147,39 @@ class Decoder:
                 break
             position += HEADER_SIZE
             payload = bytes(data[position:end]) if size < LARGE else memoryview(data)[position:end]
-            if checksum and checksum != zlib.adler32(payload):
-                self.checksum_mismatches += 1
+            if checksum:
+                self._check(payload, checksum)
             frames.append((tag, flags, payload))
             position = end
+        if frames:
+            self._large = len(frames[-1][2]) >= LARGE
+            if not self._large:
+                self._memory = bytearray()
+        if self._large and self._need >= HEADER_SIZE + LARGE:
+            self._begin(memoryview(data)[position:])
+            position = have
         return position, frames
+
+    def _begin(self, data: memoryview) -> None:
+        """The header of a large frame that follows another, and what there is of its payload, which gets its place."""
+        tag, flags, size, _check, checksum = _unpack_from(data)
+        self._start = (tag, flags, checksum)
+        self._got = len(data) - HEADER_SIZE
+        if len(self._memory) != size or _is_viewed(self._memory):
+            self._memory = bytearray(size)
+        self._payload = memoryview(self._memory)
+        self._payload[:self._got] = data[HEADER_SIZE:]
+
+    def _check(self, payload: "Union[bytes, memoryview]", checksum: int) -> None:
+        if checksum != zlib.adler32(payload):
+            self.checksum_mismatches += 1
+
+
+def _is_viewed(memory: bytearray) -> bool:
+    """Whether somebody has a view of it. If not, it serves again: new memory is filled with zeros first, which takes its time."""
+    try:
+        memory.append(0)
+    except BufferError:
+        return True
+    del memory[-1:]
+    return False

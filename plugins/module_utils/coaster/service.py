@@ -16,11 +16,13 @@ import os
 import socket
 import time
 from collections import deque
+from itertools import islice
 from typing import Any, Callable
 
 from . import jobs
 from .admission import Admission, AdmissionError, same_origin
 from .channel import MAX_MESSAGE, SILENCE_LIMIT, Aborted, Channel, ChannelError, Chunk, Data, Failure, Reply, Request, Signal
+from .frames import LARGE
 from .jobs import JobError
 from .meter import Meter
 from .pool import Action, Cancel, Client, Pool, PoolError, Send, Tell, Worker, clock
@@ -38,12 +40,16 @@ MAX_TRANSFERS = 1024
 """Most files that one worker may have under way."""
 MAX_BLOCK_ID = 256
 """Longest block id in characters; a longer one is refused. Host names are cut there."""
+RECEIVE_SIZE = 262144
+"""Most bytes that are taken from a socket at once."""
 HIGH_WATER = 1048576
 """Unsent bytes for one peer from which files for it are held back at their source."""
 LOW_WATER = 262144
 """Unsent bytes for one peer at which its files flow again."""
 MAX_UNSENT = 64 * 1048576
 """Unsent bytes for one peer at which it counts as stuck and is dropped."""
+MAX_VECTORS = 64
+"""Most pieces that are written to a socket at once."""
 MAX_UNANSWERED = 500000
 """Commands that one peer may leave without an answer; one that leaves more is dropped."""
 REFUSAL_TIME = 5.0
@@ -88,6 +94,7 @@ class Service:
         self._next_channel_id = 1
         self._servers: list[asyncio.AbstractServer] = []
         self._written: list[Peer] = []
+        self.buffer = memoryview(bytearray(RECEIVE_SIZE))
         self._empty: asyncio.Event | None = None
 
     def now(self) -> float:
@@ -202,7 +209,7 @@ class Service:
         self._ticker = self._loop.call_later(min(1.0, self.silence / 10), self._tick)
 
 
-class Peer(asyncio.Protocol):
+class Peer(asyncio.BufferedProtocol):
     """One connection: bytes to events to command methods, and back."""
 
     commands: dict[str, str] = {}
@@ -212,7 +219,7 @@ class Peer(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self.service = service
         self.touched = self.congested = self.silent = False
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes | memoryview] = deque()
         self._held = 0
         self._paused = False
         self._last: Callable[[], None] | None = None
@@ -221,6 +228,7 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self._socket = transport.get_extra_info("socket")
         service = self.service
         self.channel = self.new_channel()
         self.remote = _end(transport.get_extra_info("peername"))
@@ -271,11 +279,15 @@ class Peer(asyncio.Protocol):
     def lose(self) -> None:
         """The peer is gone, although its connection may be open for a while; may come more than once."""
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self._room = self.channel.room(self.service.buffer)
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
         service = self.service
-        service.received.total += len(data)
+        service.received.total += nbytes
         try:
-            events = self.channel.receive(data, service.now())
+            events = self.channel.arrived(self._room, nbytes, service.now())
         except ChannelError as error:
             self.drop(str(error))
             return
@@ -322,10 +334,14 @@ class Peer(asyncio.Protocol):
         chunks = self.channel.take_output()
         if not chunks or self.silent or self.transport.is_closing():
             return
-        data = b"".join(chunks)
-        self.service.sent.total += len(data)
-        self._waiting.append(data)
-        self._held += len(data)
+        sizes = list(map(len, chunks))
+        size = sum(sizes)
+        if max(sizes) < LARGE:
+            self._waiting.append(b"".join(chunks))
+        else:
+            self._waiting.extend(chunks)
+        self.service.sent.total += size
+        self._held += size
         self._write()
         if self.congested and self.unsent() > MAX_UNSENT:
             self.drop("it does not read what it is sent")
@@ -333,9 +349,12 @@ class Peer(asyncio.Protocol):
     def _write(self) -> None:
         """Write what waits as far as the peer takes it."""
         while self._waiting and not self._paused:
-            data = self._waiting.popleft()
-            self._held -= len(data)
-            self.transport.write(data)
+            if len(self._waiting) > 1:
+                self._write_some()
+            else:
+                data = self._waiting.popleft()
+                self._held -= len(data)
+                self.transport.write(data)
         if not self.congested and self.unsent() > HIGH_WATER:
             self.full()
         elif self.congested and self.unsent() <= LOW_WATER:
@@ -344,6 +363,24 @@ class Peer(asyncio.Protocol):
             last, self._last = self._last, None
             # Later, because a transport that says that it is free must not be closed at once.
             asyncio.get_running_loop().call_soon(_unless_gone, last)
+
+    def _write_some(self) -> None:
+        """Give the socket what it takes from where it lies; the transport gets a little more, to tell when the socket is free."""
+        batch = list(islice(self._waiting, MAX_VECTORS))
+        try:
+            sent = os.writev(self._socket.fileno(), batch)
+        except OSError:
+            sent = 0  # full; or closed, which the transport finds, too
+        self._held -= sent
+        for data in batch:
+            if sent < len(data):
+                rest = memoryview(data)[sent:]
+                self._waiting[0] = rest[LARGE:]
+                self._held -= min(len(rest), LARGE)
+                self.transport.write(rest[:LARGE])
+                break
+            sent -= len(data)
+            self._waiting.popleft()
 
     def finish(self, last: Callable[[], None]) -> None:
         """All has been said: what the peer still says gets no answer. When all is written, ``last`` is called."""

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     import socket
     from typing import List, Sequence, Tuple, Union
 
-FRAME = 131072
-"""Bytes in a data frame; Java peers send half as many, and take more (MAX_PAYLOAD)."""
+FRAME = 524288
+"""Bytes in a data frame to whoever takes so many."""
+JAVA_FRAME = 65536
+"""Bytes in a data frame for a service that has not said what it takes: Swift/K's holds back what it has no room for after a
+number of frames, whatever their size (coaster-protocol 5.6)."""
 
 _WILDCARD = re.compile(r"([*?])")
 
@@ -29,10 +32,10 @@ class FileError(Exception):
 
 
 class Outgoing:
-    """A file to be sent: ``size`` bytes, of which ``left`` have not been taken yet. Raises FileError."""
+    """A file to be sent in pieces of ``frame`` bytes: ``size`` bytes, of which ``left`` have not been taken yet. Raises FileError."""
 
-    def __init__(self, path: bytes) -> None:
-        self._path = path
+    def __init__(self, path: bytes, frame: int = FRAME) -> None:
+        self._path, self._frame = path, frame
         self._source = _Source(path)
         found = os.fstat(self._source.file)
         if not stat.S_ISREG(found.st_mode):
@@ -41,8 +44,8 @@ class Outgoing:
         self.size = self.left = found.st_size
 
     def read(self) -> bytes:
-        """The next FRAME bytes, or all that are left. Raises FileError, also when the file has become shorter."""
-        size = min(FRAME, self.left)
+        """The next ``frame`` bytes, or all that are left. Raises FileError, also when the file has become shorter."""
+        size = min(self._frame, self.left)
         data = self._source.read(self.size - self.left, size)
         if self._source.problem:
             raise FileError("%s (%s)" % (text(self._path), self._source.problem))
@@ -54,10 +57,10 @@ class Outgoing:
 
         The last one has to be taken when the others have been sent: whether the file was whole until then is known only now.
         """
-        if self.left <= FRAME or self._source.problem:
+        if self.left <= self._frame or self._source.problem:
             return self.read()
-        piece = Piece(self._source, self.size - self.left, FRAME)
-        self.left -= FRAME
+        piece = Piece(self._source, self.size - self.left, self._frame)
+        self.left -= self._frame
         return piece
 
     def close(self) -> None:

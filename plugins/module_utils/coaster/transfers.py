@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .staging import FRAME
+
 if TYPE_CHECKING:
     from .channel import Payload
     from .service import ClientPeer, WorkerPeer
@@ -93,7 +95,9 @@ class StageIn(Transfer):
     __slots__ = ()
 
     def begin(self, path: str, destination: bytes) -> None:
-        self.client_tag = self.client.channel.request("GET", (_url(path), destination), context=self, stream=True)
+        # The third argument is ours alone: how large a frame of the file may be. Others do not look at it.
+        words = (_url(path), destination, b"%d" % FRAME)
+        self.client_tag = self.client.channel.request("GET", words, context=self, stream=True)
         self.client.service.touch(self.client)
 
     def chunk(self, payload: Payload, final: bool) -> None:
