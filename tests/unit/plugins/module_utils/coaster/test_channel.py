@@ -60,6 +60,20 @@ def flags(sender: Channel) -> list[int]:
     return [frame[1] for frame in Decoder().feed(b"".join(sender.take_output()))]
 
 
+def test_bytes_are_received_into_the_room_of_the_channel() -> None:
+    one, other = pair()
+    one.request("ECHO", (b"hi",))
+    data = b"".join(one.take_output())
+    room = other.room(memoryview(bytearray(100)))
+    room[:len(data)] = data
+    (request,) = other.arrived(room, len(data), NOW + 5)
+    assert told(request) == ("Request", 1, "ECHO", [b"hi"], True)
+    assert other.last_received == NOW + 5
+    room[:20] = b"\1" + bytes(19)
+    with pytest.raises(ChannelError, match="header check"):
+        other.arrived(room, 20, NOW)
+
+
 # requests and replies
 
 

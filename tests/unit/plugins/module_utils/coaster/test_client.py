@@ -33,6 +33,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import 
     Stage,
     Status,
 )
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.staging import FRAME, JAVA_FRAME
 
 from .services import Link, Listener, beside, listening, unused_port
 
@@ -409,6 +410,21 @@ def test_several_files_come_at_once_and_each_can_be_suspended(tmp_path: Path) ->
         assert size == 20000000
 
     submit(job, script)
+
+
+@pytest.mark.parametrize(("asked", "size"), [
+    ((), JAVA_FRAME), ((b"131072",), 131072), ((b"9999999",), FRAME), ((b"1",), JAVA_FRAME), ((b"x",), JAVA_FRAME),
+    ((b"9" * 5000,), JAVA_FRAME),
+])
+def test_frames_are_as_large_as_the_service_takes(tmp_path: Path, asked: tuple[bytes, ...], size: int) -> None:
+    (tmp_path / "a").write_bytes(bytes(600000))
+
+    def script(service: Service) -> None:
+        tag = service.link.command("GET", here("a").encode(), b"", *asked, stream=True)
+        assert service.link.data(tag) == (encode_long(600000), False)
+        assert len(service.link.data(tag)[0]) == size
+
+    submit(a_job([Stage(here("a"), "x")]), script)
 
 
 def test_a_file_can_be_aborted(tmp_path: Path) -> None:

@@ -5,23 +5,50 @@ from __future__ import annotations
 
 import struct
 import zlib
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import frames
-from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import FINAL, INITIAL, REPLY, Decoder, FrameError, encode
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import (
+    FINAL,
+    INITIAL,
+    LARGE,
+    NEXT_HEADER,
+    REPLY,
+    Decoder,
+    FrameError,
+    encode,
+)
 
 WORD = st.integers(0, 0xFFFFFFFF)
 FRAMES = st.lists(st.tuples(WORD, WORD, st.binary(max_size=200)))
+SIZES = st.sampled_from([0, 1, 300, LARGE - 1, LARGE, LARGE, LARGE + 1, 3 * LARGE])
+MIXED = st.lists(st.tuples(WORD, WORD, st.builds(lambda size, byte: bytes((byte,)) * size, SIZES, st.integers(0, 255))), max_size=12)
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """The data in pieces, cut at these places."""
     marks = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
     return [data[start:end] for start, end in pairwise(marks)]
+
+
+def received(decoder: Decoder, stream: bytes, amounts: list[int]) -> list[tuple[int, int, bytes]]:
+    """What comes when the stream is received in such amounts, one after the other."""
+    buffer = memoryview(bytearray(2 * LARGE))
+    came = []
+    position = 0
+    for amount in cycle(amounts):
+        if position == len(stream):
+            break
+        room = decoder.room(buffer)
+        size = min(amount, len(room), len(stream) - position)
+        room[:size] = stream[position:position + size]
+        came += [(tag, flags, bytes(payload)) for tag, flags, payload in decoder.arrived(room, size)]
+        position += size
+    return came
 
 
 def test_a_frame_is_laid_out_as_on_the_wire() -> None:
@@ -35,6 +62,57 @@ def test_any_split_of_the_stream_gives_the_same_frames(sent: list[tuple[int, int
     stream = b"".join(encode(*frame) for frame in sent)
     decoder = Decoder()
     assert [frame for piece in cut(stream, places) for frame in decoder.feed(piece)] == sent
+
+
+@given(MIXED, st.lists(st.integers(0, 10 ** 6), max_size=20))
+def test_frames_of_all_sizes_in_any_pieces(sent: list[tuple[int, int, bytes]], places: list[int]) -> None:
+    stream = b"".join(encode(*frame) for frame in sent)
+    decoder = Decoder()
+    assert [frame for piece in cut(stream, places) for frame in decoder.feed(piece)] == sent
+
+
+@given(MIXED, st.lists(st.integers(1, 3 * LARGE), min_size=1, max_size=20))
+def test_frames_that_are_received_at_their_place(sent: list[tuple[int, int, bytes]], amounts: list[int]) -> None:
+    assert received(Decoder(), b"".join(encode(*frame) for frame in sent), amounts) == sent
+
+
+def test_a_large_payload_after_another_is_received_at_its_place() -> None:
+    decoder = Decoder()
+    buffer = memoryview(bytearray(4 * LARGE))
+    payload = bytes(range(256)) * (LARGE // 256)
+
+    def head(size: int) -> memoryview:
+        room = decoder.room(buffer)
+        assert room.obj is buffer.obj
+        room[:21] = frames.header(1, 0, size) + payload[:1]
+        assert decoder.arrived(room, 21) == []
+        return decoder.room(buffer)
+
+    assert head(LARGE).obj is buffer.obj  # the first one may have been announced only
+    assert decoder.feed(payload[1:]) == [(1, 0, payload)]
+    assert len(decoder.room(buffer)) == NEXT_HEADER
+    room = head(LARGE)
+    assert room.obj is not buffer.obj and len(room) == LARGE - 1
+    room[:] = payload[1:]
+    assert decoder.arrived(room, 1000) == []
+    assert len(decoder.room(buffer)) == LARGE - 1001
+    kept = decoder.arrived(room, LARGE - 1001)
+    assert kept == [(1, 0, payload)]
+    seen = room.obj
+    del room
+    room = head(LARGE)
+    assert room.obj is not seen and kept == [(1, 0, payload)], "somebody had a view of it"
+    decoder.arrived(room, LARGE - 1)
+    room = head(LARGE + 1)
+    memory = room.obj
+    assert len(memory) == LARGE + 1
+    decoder.arrived(room, LARGE)
+    del room
+    again = head(LARGE + 1)
+    assert again.obj is memory  # new memory would have to be filled with zeros first
+    assert len(decoder.arrived(again, LARGE)) == 1
+    assert decoder.feed(encode(2, 0, b"small")) == [(2, 0, b"small")]
+    assert len(decoder.room(buffer)) == len(buffer)
 
 
 @given(FRAMES)
@@ -96,6 +174,12 @@ def test_payload_checksums_are_counted_when_wrong_and_never_stop_a_frame() -> No
         stream = struct.pack("<IIIII", 5, 2, 3, 5 ^ 2 ^ 3, checksum) + b"abc"
         before = decoder.checksum_mismatches
         assert decoder.feed(stream) == [(5, 2, b"abc")]
+        assert decoder.checksum_mismatches - before == wrong
+    for checksum, wrong in ((0, 0), (zlib.adler32(bytes(LARGE)), 0), (12345, 1)):
+        stream = struct.pack("<IIIII", 5, 2, LARGE, 5 ^ 2 ^ LARGE, checksum) + bytes(LARGE)
+        decoder.feed(encode(5, 2, bytes(LARGE)))
+        before = decoder.checksum_mismatches
+        assert decoder.feed(stream[:30]) + decoder.feed(stream[30:]) == [(5, 2, bytes(LARGE))]
         assert decoder.checksum_mismatches - before == wrong
 
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import logging
 import os
+import random
 import re
 import socket
 import struct
@@ -35,6 +36,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import 
     SUBMITTED,
     SUBMITTING,
 )
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.service import Service
 from tests.unit.plugins.module_utils.coaster.peers import PATIENCE, Closed, Refused, Running, WorkerPeer, job, with_staging
 
 # the client port
@@ -379,6 +381,38 @@ def test_a_slow_peer_gets_all_in_order_before_its_connection_is_closed(service: 
     tags.append(worker.command("SHUTDOWN"))
     assert [worker.reply(tag).values for tag in tags] == [[word] for word in [*words, b"OK"]]
     assert worker.closed()
+
+
+def test_large_files_pass_both_ways_to_peers_who_read_slowly(service: Running) -> None:
+    client, worker, _identity = with_staging(service)
+    data = random.Random(1).randbytes(700000)
+    frames = [data[:300000], data[:500000], data, data]
+    get = worker.command("GET", b"pinned:proxy://1/a/./x", b"dst", stream=True)
+    request = client.expect("GET")
+    put = worker.command("PUT", encode_long(2200000), b"out", b"proxy://1//cwd/many-1", final=False)
+    for number, frame in enumerate(frames, 1):
+        client.channel.reply_part(request.tag, frame, number == len(frames))
+        worker.channel.data(put, frame, number == len(frames))
+    client.send()
+    worker.send()
+    for number, frame in enumerate(frames, 1):
+        assert worker.data(get) == (frame, number == len(frames))
+    tag = client.expect("PUT").tag
+    for number, frame in enumerate(frames, 1):
+        assert client.data(tag) == (frame, number == len(frames))
+
+
+def test_a_peer_that_is_gone_when_a_file_is_written_to_it(service: Running) -> None:
+    service.worker()
+
+    def write(running: Service) -> None:
+        peer = running.peers[1]
+        peer.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        peer.channel.reply_part(1, bytes(100000), True)
+        peer.flush()
+
+    service.look(write)
+    service.until(lambda running: not running.peers)
 
 
 def test_a_job_goes_to_another_worker_when_asked(start: Callable[..., Running]) -> None:

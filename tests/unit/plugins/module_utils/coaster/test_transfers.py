@@ -15,6 +15,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster import trans
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Aborted, Failure, Signal, encode_long
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.frames import ERROR, FINAL, REPLY, encode
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import COMPLETED, FAILED
+from ansible_collections.coasters.pool.plugins.module_utils.coaster.staging import FRAME
 from tests.unit.plugins.module_utils.coaster.peers import PATIENCE, Peer, Running, job, staging, with_staging
 
 # stage in
@@ -24,7 +25,7 @@ def test_stage_in(service: Running) -> None:
     client, worker, _identity = with_staging(service)
     tag = worker.command("GET", b"proxy://1/a/./x", b"/job/x", stream=True)
     request = client.expect("GET")
-    assert request.args == [b"file://localhost/a/x", b"/job/x"]
+    assert request.args == [b"file://localhost/a/x", b"/job/x", b"%d" % FRAME]
     client.channel.reply_part(request.tag, encode_long(5), False)
     client.send()
     assert worker.data(tag) == (encode_long(5), False)
