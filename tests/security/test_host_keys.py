@@ -20,16 +20,17 @@ WAYS: dict[str, dict[str, Any]] = {
     "ansible.cfg": {"config": "[defaults]\nhost_key_checking = False\n"},
     "ssh options in ansible.cfg": {"config": f"[ssh_connection]\nssh_args = {OFF}\n"},
     "ssh options in the environment": {"env": {"ANSIBLE_SSH_COMMON_ARGS": OFF}},
-    "the inventory": {"variables": {"ansible_host_key_checking": False}},
-    "ssh options in the inventory": {"variables": {"ansible_ssh_common_args": OFF}},
-    "other ssh options in the inventory": {"variables": {"ansible_ssh_args": OFF, "ansible_ssh_extra_args": OFF}},
+    "the inventory": {"variables": [
+        {"ansible_host_key_checking": False}, {"ansible_ssh_common_args": OFF}, {"ansible_ssh_args": OFF, "ansible_ssh_extra_args": OFF},
+    ]},
     "ssh's own file": {"ssh_config": "StrictHostKeyChecking no\n"},
 }
+"""``variables``: each are those of one host; else there is one host."""
 
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    with start(1) as hosts:
+    with start(3) as hosts:
         yield hosts
 
 
@@ -45,15 +46,20 @@ def station(hosts: Hosts, tmp_path: Path) -> Iterator[Station]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_file_of_the_users_turns_the_check_off(station: Station, way: str) -> None:
-    host, settings = station.hosts[0], WAYS[way]
+    settings = WAYS[way]
     station.hosts.client.know([])
     (station.place / "ansible.cfg").write_text(settings.get("config", ""))
     station.hosts.client.ssh_config.write_text(settings.get("ssh_config", "") + station.hosts.client.ssh_config.read_text())
-    variables = {"ansible_user": host.user, "ansible_port": host.port, **settings.get("variables", {})}
-    (station.place / "hosts.json").write_text(json.dumps({"all": {"hosts": {host.address: variables}}}))
+    hosts = {
+        host.name: {"ansible_host": host.address, "ansible_user": host.user, "ansible_port": host.port, **variables}
+        for host, variables in zip(station.hosts, settings.get("variables", [{}]), strict=False)
+    }
+    (station.place / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
     done = station.start_pool("--detach", *ANY_PORTS, "-i", "hosts.json", env=station.env | settings.get("env", {}))
     assert done.returncode == 4, done.stderr
-    assert "its host key is not known" in done.stderr or "turn the check of its host key off" in done.stderr, done.stderr
+    reasons = [line.partition(": failed: ")[2] for line in done.stderr.splitlines() if ": failed: " in line]
+    assert reasons, done.stderr
+    assert all("its host key is not known" in reason or "turn the check of its host key off" in reason for reason in reasons), done.stderr
     assert "sh -c" not in "".join(station.there()) and station.hosts.client.known_hosts.read_text() == ""
 
 
