@@ -70,8 +70,7 @@ def test_documentation_is_found_by_name(environment: Environment) -> None:
 
 
 def test_an_execution_environment_gets_what_the_control_node_needs(tarball: Path, tmp_path: Path) -> None:
-    with tarfile.open(tarball) as file:
-        file.extractall(tmp_path / "ansible_collections" / "coasters" / "pool", filter="data")
+    shutil.unpack_archive(tarball, tmp_path / "ansible_collections" / "coasters" / "pool")
     builder = Path(sys.executable).parent / "ansible-builder"
     done = subprocess.run([builder, "introspect", "--sanitize", tmp_path], capture_output=True, text=True, timeout=LIMIT, check=True)
     found = yaml.safe_load(done.stdout)
