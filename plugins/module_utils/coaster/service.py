@@ -48,8 +48,6 @@ LOW_WATER = 262144
 """Unsent bytes for one peer at which its files flow again."""
 MAX_UNSENT = 64 * 1048576
 """Unsent bytes for one peer at which it counts as stuck and is dropped."""
-MAX_VECTORS = 64
-"""Most pieces that are written to a socket at once."""
 MAX_UNANSWERED = 500000
 """Commands that one peer may leave without an answer; one that leaves more is dropped."""
 REFUSAL_TIME = 5.0
@@ -66,6 +64,7 @@ GOODBYE_TIME = 0.5
 """Seconds that peers have to take leave when the service stops."""
 RETURNED = "it has come back on another connection"
 
+_MAX_VECTORS = 64
 _FORWARDED = jobs.TERMINAL | {jobs.ACTIVE, jobs.STAGE_IN, jobs.STAGE_OUT}
 _NAMING_WORKER = (jobs.ACTIVE, jobs.STAGE_IN)
 _CANNOT_PROXY = "this service gives no access to files of its own host"
@@ -366,7 +365,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def _write_some(self) -> None:
         """Give the socket what it takes from where it lies; the transport gets a little more, to tell when the socket is free."""
-        batch = list(islice(self._waiting, MAX_VECTORS))
+        batch = list(islice(self._waiting, _MAX_VECTORS))
         try:
             sent = os.writev(self._socket.fileno(), batch)
         except OSError:
