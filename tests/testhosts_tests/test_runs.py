@@ -91,8 +91,9 @@ def test_sweep_removes_dead_runs_alone(kind: str) -> None:
         process.wait(60)
         assert not gone(run, process)
         swept = subprocess.run([*COMMAND, "sweep"], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert swept.stdout.startswith("swept ")
-        assert gone(run, process) and not gone(other, living)
+        # Whoever starts hosts beside this test sweeps first, and may have been quicker.
+        assert swept.stdout.startswith(("swept ", "nothing to sweep"))
+        assert runs.wait_until(lambda: gone(run, process), 60) and not gone(other, living)
         assert living.poll() is None
 
 
