@@ -84,16 +84,20 @@ def test_what_is_left_on_the_client_is_ended(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sweep_removes_dead_runs_alone(kind: str) -> None:
-    with stay_up(kind) as (living, other), stay_up(kind) as (process, run):
-        reaper = next(found for found in runs.processes() if found.ppid == process.pid and " reap " in found.args)
-        os.kill(reaper.pid, signal.SIGKILL)
-        process.kill()
-        process.wait(60)
-        assert not gone(run, process)
-        swept = subprocess.run([*COMMAND, "sweep"], cwd=ROOT, capture_output=True, text=True, check=True)
-        # Whoever starts hosts beside this test sweeps first, and may have been quicker.
-        assert swept.stdout.startswith(("swept ", "nothing to sweep"))
-        assert runs.wait_until(lambda: gone(run, process), 60) and not gone(other, living)
+    with stay_up(kind) as (living, other):
+        for dummy in range(5):
+            with stay_up(kind) as (process, run):
+                reaper = next(found for found in runs.processes() if found.ppid == process.pid and " reap " in found.args)
+                os.kill(reaper.pid, signal.SIGKILL)
+                process.kill()
+                process.wait(60)
+                swept = subprocess.run([*COMMAND, "sweep"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+                if swept.startswith("swept "):
+                    assert gone(run, process)
+                    break
+            # Whoever starts hosts beside this test sweeps first, and was quicker: once more.
+        assert swept.startswith("swept ")
+        assert not gone(other, living)
         assert living.poll() is None
 
 

@@ -69,8 +69,9 @@ class Decoder:
         self._max_payload = max_payload
         self._held = bytearray()
         self._need = HEADER_SIZE
-        self._large = False
-        # A large payload that arrives at its place, after another large one: a peer that has sent none gets no memory for it.
+        # Bytes of the last payload if it was large, else 0. The next one arrives at its place if it is large and no larger: a peer gets
+        # no memory for what it merely announces.
+        self._large = 0
         self._payload: "Optional[memoryview]" = None
         self._memory = bytearray()
         self._got = 0
@@ -152,16 +153,17 @@ class Decoder:
             frames.append((tag, flags, payload))
             position = end
         if frames:
-            self._large = len(frames[-1][2]) >= LARGE
-            if not self._large:
+            self._large = len(frames[-1][2])
+            if self._large < LARGE:
+                self._large = 0
                 self._memory = bytearray()
-        if self._large and self._need >= HEADER_SIZE + LARGE:
+        if LARGE <= self._need - HEADER_SIZE <= self._large:
             self._begin(memoryview(data)[position:])
             position = have
         return position, frames
 
     def _begin(self, data: memoryview) -> None:
-        """The header of a large frame that follows another, and what there is of its payload, which gets its place."""
+        """The header of a large frame that follows another, and what there is of its payload, which gets its place now."""
         tag, flags, size, _check, checksum = _unpack_from(data)
         self._start = (tag, flags, checksum)
         self._got = len(data) - HEADER_SIZE

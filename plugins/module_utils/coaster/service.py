@@ -22,6 +22,7 @@ from typing import Any, Callable
 from . import jobs
 from .admission import Admission, AdmissionError, same_origin
 from .channel import MAX_MESSAGE, SILENCE_LIMIT, Aborted, Channel, ChannelError, Chunk, Data, Failure, Reply, Request, Signal
+from .connection import RECEIVE_SIZE
 from .frames import LARGE
 from .jobs import JobError
 from .meter import Meter
@@ -40,8 +41,6 @@ MAX_TRANSFERS = 1024
 """Most files that one worker may have under way."""
 MAX_BLOCK_ID = 256
 """Longest block id in characters; a longer one is refused. Host names are cut there."""
-RECEIVE_SIZE = 262144
-"""Most bytes that are taken from a socket at once."""
 HIGH_WATER = 1048576
 """Unsent bytes for one peer from which files for it are held back at their source."""
 LOW_WATER = 262144

@@ -103,6 +103,8 @@ def test_a_large_payload_after_another_is_received_at_its_place() -> None:
     room = head(LARGE)
     assert room.obj is not seen and kept == [(1, 0, payload)], "somebody had a view of it"
     decoder.arrived(room, LARGE - 1)
+    assert head(LARGE + 1).obj is buffer.obj, "the peer has sent none that is so large"
+    assert decoder.feed(payload[1:] + b"x") == [(1, 0, payload + b"x")]
     room = head(LARGE + 1)
     memory = room.obj
     assert len(memory) == LARGE + 1
