@@ -137,8 +137,8 @@ def test_a_service_that_does_not_answer_the_registration_is_left(monkeypatch: py
 
 
 def give_up(urls: list[tuple[str, int]]) -> Worker:
-    worker = Worker(urls, "b1", limit=0.3)
     begun = time.monotonic()
+    worker = Worker(urls, "b1", limit=0.3)
     worker.run()
     assert time.monotonic() - begun >= 0.15
     return worker
