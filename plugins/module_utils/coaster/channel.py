@@ -181,6 +181,15 @@ class Channel:
             self.forget(tag)
             self._output.append(encode(tag, ERROR | FINAL))
 
+    def close(self) -> None:
+        """The connection has gone: drop what came in part and what is still to be sent, megabytes at times, at once. Whoever
+        refers to this channel may do so until the garbage of Python is next collected."""
+        self._open.clear()
+        self._sent.clear()
+        self._output.clear()
+        self._held = 0
+        self._decoder = Decoder()
+
     def forget(self, tag: int) -> None:
         """Drop a command of ours: a reply that still comes is ignored."""
         sent = self._sent.pop(tag, None)

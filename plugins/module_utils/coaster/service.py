@@ -412,6 +412,7 @@ class Peer(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lose()
         self.service.leave(self)
+        self.channel.close()
 
     def version(self, request: Request) -> None:
         self.channel.reply(request.tag, (VERSION.encode(),))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -377,6 +378,22 @@ def test_incomplete_messages_have_one_limit_in_bytes(frames: list[bytes]) -> Non
         one.receive(frame, NOW)
     with pytest.raises(ChannelError, match="larger than the limit of 100 bytes"):
         one.receive(frames[-1], NOW)
+
+
+def test_what_is_not_complete_is_dropped_with_the_connection() -> None:
+    """Not later, when the garbage is collected: something may still refer to the channel."""
+    client, service = pair()
+    tracemalloc.start()
+    client.request("SUBMITJOB", [b"x" * 1000000], final=False)
+    pass_on(client, service)
+    service.request("GET", [b"y" * 1000000])
+    before = tracemalloc.get_traced_memory()[0]
+    service.close()
+    client.close()
+    assert tracemalloc.get_traced_memory()[0] < before - 1900000
+    tracemalloc.stop()
+    assert service.take_output() == []
+    service.forget(1)
 
 
 def test_what_is_complete_frees_its_room() -> None:
