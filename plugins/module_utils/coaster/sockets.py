@@ -1,7 +1,7 @@
 # Copyright: the coasters.pool contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sockets: listening ones, and who holds or owns one (read from /proc, Linux)."""
+"""Sockets: listening ones, and who holds or owns one (as the kernel tells, Linux)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from typing import Any, Iterator, NamedTuple
 PROC = "/proc"
 
 _LISTEN = 0x0A
+_SOCK_DIAG = 4
+_BY_FAMILY = 20
+_MAPPED = bytes(10) + b"\xff\xff"
 _SIOCGIFADDR = 0x8915
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
@@ -94,6 +97,40 @@ def process(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
 
 def _connection(local: tuple[str, int], remote: tuple[str, int]) -> Entry | None:
     """The entry of a connection's ``local`` end; None when no process holds it."""
+    return _looked_up(local, remote) or _found(local, remote)
+
+
+def _looked_up(local: tuple[str, int], remote: tuple[str, int]) -> Entry | None:
+    """As the kernel looks up this one connection (sock_diag(7)); None when it cannot, or finds another socket or none.
+
+    To make the table of all connections takes it 10 ms where there is much memory, because its own is large then.
+    """
+    ends = [ipaddress.ip_address(host).packed for host, _port in (local, remote)]
+    family = socket.AF_INET if len(ends[0]) == 4 else socket.AF_INET6
+    wanted = _diag_id(ends, local[1], remote[1])
+    request = struct.pack("=IHHII4BI", 72, _BY_FAMILY, 1, 0, 0, family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + wanted + bytes(4) + b"\xff" * 8
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG) as kernel:
+            kernel.settimeout(1)
+            kernel.sendto(request, (0, 0))
+            answer = kernel.recv(4096)
+    except (AttributeError, OSError):
+        return None
+    _size, kind = struct.unpack_from("=IH", answer)
+    mapped = _diag_id([_MAPPED + end for end in ends], local[1], remote[1]) if family == socket.AF_INET else wanted
+    if kind != _BY_FAMILY or answer[20:56] not in (wanted, mapped):
+        return None
+    uid, inode = struct.unpack_from("=II", answer, 80)
+    return Entry(local, remote, answer[17], uid, inode) if inode else None
+
+
+def _diag_id(ends: list[bytes], local_port: int, remote_port: int) -> bytes:
+    """The part of the kernel's ``struct inet_diag_sockid`` that names a connection."""
+    return struct.pack("!HH", local_port, remote_port) + b"".join(end.ljust(16, b"\0") for end in ends)
+
+
+def _found(local: tuple[str, int], remote: tuple[str, int]) -> Entry | None:
+    """As it stands in the table of all connections."""
     # Thousands of lines may be there: only the one that is wanted is taken apart.
     for table, mapped in (("tcp", False), ("tcp6", True)):
         text = _table(table)
@@ -158,7 +195,7 @@ def _written(end: tuple[str, int], mapped: bool) -> str:
     """The inverse of _end(); ``mapped``: an IPv4 address as it is seen through IPv6."""
     raw = ipaddress.ip_address(end[0]).packed
     if mapped and len(raw) == 4:
-        raw = bytes(10) + b"\xff\xff" + raw
+        raw = _MAPPED + raw
     words = (int.from_bytes(raw[at:at + 4], sys.byteorder) for at in range(0, len(raw), 4))
     return "".join("%08X" % word for word in words) + ":%04X" % end[1]
 

@@ -74,6 +74,16 @@ def test_addresses_as_text(host: str, text: str) -> None:
     assert sockets.plain(host) == text
 
 
+@pytest.fixture(params=["looked up by the kernel", "in the table"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a connection is found: only by the first of the two ways, or only by the second."""
+    if request.param == "in the table":
+        monkeypatch.delattr(socket, "AF_NETLINK")
+    else:
+        monkeypatch.setattr(sockets, "_table", lambda name: "")
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_the_owner_of_a_connection(address: str) -> None:
     with sockets.listen(address, 0) as listening:
@@ -83,6 +93,7 @@ def test_the_owner_of_a_connection(address: str) -> None:
             assert sockets.owner(where, where) is None
 
 
+@pytest.mark.usefixtures("way")
 def test_the_process_of_a_connection() -> None:
     with sockets.listen("127.0.0.1", 0) as server, socket.create_connection(server.getsockname()) as client:
         here, there = client.getsockname(), server.getsockname()
@@ -90,6 +101,7 @@ def test_the_process_of_a_connection() -> None:
         assert sockets.process(here, ("127.0.0.1", 1)) is None
 
 
+@pytest.mark.usefixtures("way")
 def test_a_connection_that_nobody_holds_has_no_owner() -> None:
     """What a process sent before it closed must not count as that of the root user, whom /proc names then."""
     with sockets.listen("127.0.0.1", 0) as listening:
@@ -100,6 +112,7 @@ def test_a_connection_that_nobody_holds_has_no_owner() -> None:
         assert sockets.owner(name, where) is None
 
 
+@pytest.mark.usefixtures("way")
 def test_an_ipv4_connection_to_a_socket_for_both_is_found() -> None:
     with sockets.listen(None, 0) as listening:
         where = ("127.0.0.1", listening.getsockname()[1])
@@ -107,6 +120,7 @@ def test_an_ipv4_connection_to_a_socket_for_both_is_found() -> None:
             assert sockets.owner(client.getsockname(), where) == os.getuid()
 
 
+@pytest.mark.usefixtures("way")
 def test_an_ipv4_connection_made_through_an_ipv6_socket_is_found() -> None:
     with sockets.listen(None, 0) as listening, socket.socket(socket.AF_INET6) as client:
         port = listening.getsockname()[1]
