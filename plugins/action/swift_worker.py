@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 
-from ansible_collections.coasters.pool.plugins.module_utils import launcher, state, tunnels
+from ansible_collections.coasters.pool.plugins.module_utils import state, tunnel_requests
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import bundle
 from ansible_collections.coasters.pool.plugins.plugin_utils import exchange, routes
 from ansible_collections.coasters.pool.plugins.plugin_utils.host_action import HostAction, HostFailure
@@ -58,7 +58,7 @@ class ActionModule(HostAction):
         try:
             return self._start(wanted, host)
         except (HostFailure, AnsibleConnectionFailure) as error:
-            reason = None if wanted["urls"] or self._task.check_mode else launcher.failure(wanted["pool"])
+            reason = None if wanted["urls"] or self._task.check_mode else _failure(wanted["pool"])
             if reason is None:
                 raise
             raise HostFailure("service", str(reason)) from error
@@ -121,8 +121,8 @@ class ActionModule(HostAction):
     def _disconnect(self, pool: str, host: str) -> None:
         """End what connects this machine with the host: the pool's tunnel, and ssh's own connection that waits for more to do."""
         if self._connection.transport == "ssh":
-            with contextlib.suppress(tunnels.TunnelError):
-                tunnels.ask(state.folder(pool), {"close": host}, limit=5)
+            with contextlib.suppress(tunnel_requests.TunnelError):
+                tunnel_requests.ask(state.folder(pool), {"close": host}, limit=5)
             with contextlib.suppress(AnsibleConnectionFailure):
                 self._connection.reset()
 
@@ -142,12 +142,12 @@ class ActionModule(HostAction):
             return list(wanted["urls"])
         port = wanted["port"]
         if route == "tunnel" and self._task.check_mode:
-            with contextlib.suppress(tunnels.TunnelError):
-                port = tunnels.ask(state.folder(wanted["pool"]), {"look": host}, limit=5)["port"] or port
+            with contextlib.suppress(tunnel_requests.TunnelError):
+                port = tunnel_requests.ask(state.folder(wanted["pool"]), {"look": host}, limit=5)["port"] or port
         elif route == "tunnel":
             request = {
                 "open": host,
-                "command": tunnels.command(self.ssh_words(), self._connection.get_option("host")),
+                "command": tunnel_requests.command(self.ssh_words(), self._connection.get_option("host")),
                 "to": f"127.0.0.1:{port}",
             }
             port = self.connected(lambda: _port(wanted["pool"], request))
@@ -187,11 +187,19 @@ class ActionModule(HostAction):
         }
 
 
+def _failure(pool: str) -> Exception | None:
+    """Why the pool has no service."""
+    from ansible_collections.coasters.pool.plugins.module_utils import launcher  # Ansible compiles it anew in each run
+
+    reason: Exception | None = launcher.failure(pool)
+    return reason
+
+
 def _port(pool: str, request: dict[str, Any]) -> int:
     """The port of a tunnel that the pool's keeper opens. Raises AnsibleConnectionFailure."""
     try:
-        return int(tunnels.ask(state.folder(pool), request)["port"])
-    except tunnels.TunnelError as error:
+        return int(tunnel_requests.ask(state.folder(pool), request)["port"])
+    except tunnel_requests.TunnelError as error:
         raise AnsibleConnectionFailure(str(error)) from error
 
 

@@ -22,10 +22,10 @@ from .coaster import bundle, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Optional, Sequence
+    from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
     # Ansible packs only what it sees imported; these are read as text and run as programs of their own.
-    from . import keeper, tunnels  # noqa: F401
+    from . import keeper, tunnel_requests, tunnels  # noqa: F401
     from .coaster import service_command, submit_command, worker_command  # noqa: F401
 
 ENGINES = ("auto", "builtin", "swift")
@@ -255,7 +255,7 @@ def _launch(folder: str, wanted: Wanted, java: "Optional[swift.Java]") -> None:
     program = os.path.join(folder, "program")
     state.make_folder(program)
     state.write(os.path.join(program, "__init__.py"), b"")
-    for name in ("keeper.py", "state.py", "tunnels.py"):
+    for name in ("keeper.py", "state.py", "tunnel_requests.py", "tunnels.py"):
         state.write(os.path.join(program, name), pkgutil.get_data(str(__package__), name) or b"")
     keep = [sys.executable, "-m", "program.keeper", folder]
     log = os.path.join(logs, "keeper.log")

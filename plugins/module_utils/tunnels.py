@@ -1,11 +1,7 @@
 # Copyright: the coasters.pool contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ssh reverse tunnels of a pool, one a host, kept open by the pool's keeper; and how the keeper is asked for one.
-
-The keeper listens on the socket ``keeper.sock`` in the pool's folder (mode 0700) for one JSON object a line:
-``{"open": HOST, "command": [ssh …], "to": "127.0.0.1:PORT"}``, ``{"look": HOST}`` or ``{"close": HOST}``, and answers each with one:
-``{"port": N}`` (the port on the host's loopback that leads to the service, 0 when a look finds none), ``{"closed": bool}`` or ``{"error": text}``.
+"""The ssh reverse tunnels of a pool, one a host, kept open by the pool's keeper, which is asked for them (tunnel_requests).
 
 A tunnel's ssh is the master of its host's control connection, so that the exchange with the host needs no second login.
 """
@@ -16,35 +12,25 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
+import sys
 import time
 
-from . import state
+from .tunnel_requests import MAX_LINE, OPEN_LIMIT, SOCKET, TunnelError, in_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
-SOCKET = "keeper.sock"
-OPEN_LIMIT = 60.0
-"""Seconds that a new tunnel may take to stand."""
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each new try of a tunnel that broke; the last one goes on."""
 STEADY = 60.0
 """Seconds that a tunnel has to stand until the pauses begin anew."""
-MAX_LINE = 262144
 MAX_TEXT = 4000
 _ALLOCATED = re.compile(rb"Allocated port (\d+) for remote forward")
 _STANDS = re.compile(rb"^debug1: remote forward success", re.M)
 _TAKEN = re.compile(rb"remote port forwarding failed")
 _CHATTER = re.compile(rb"^debug\d: .*\n?", re.M)
-OPTIONS = (
-    "-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-o", "ExitOnForwardFailure=yes", "-o", "BatchMode=yes",
-    "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3", "-o", "Compression=no", "-o", "LogLevel=DEBUG1",
-)
-"""What makes an ssh command a tunnel; ssh takes the first value that it is given of each option. Only at DEBUG1 it says that the
-forwarding of a port that was asked for stands."""
 GUARD = """\
 read -r _
 trap '' TERM
@@ -53,20 +39,6 @@ sleep 2
 kill -KILL 0
 """
 """Ends all of its process group, which every ssh is in, when its input ends; so a keeper that is killed takes its tunnels along."""
-
-
-class TunnelError(Exception):
-    """A tunnel cannot be opened; the text is what ssh said."""
-
-
-def command(ssh: "List[str]", destination: str) -> "List[str]":
-    """The tunnel's command from an ssh command that ends with nothing but options, and the host to log in to.
-
-    Ansible's own options have ``-C``, for modules that it sends over slow lines; it would win over ours, and files that are
-    staged would all be compressed.
-    """
-    options = [word for word in ssh[1:] if word != "-C"]
-    return [ssh[0], *OPTIONS, "-N", "-n", *options, "-R", "{listen}:{to}", "--", destination]
 
 
 class Guard:
@@ -145,7 +117,7 @@ class Tunnel:
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-                preexec_fn=lambda: os.setpgid(0, group),
+                **_in_group(group),
             )
         except (OSError, subprocess.SubprocessError) as error:
             self.error = ("%s cannot be started: %s" % (words[0], getattr(error, "strerror", None) or error)).encode()
@@ -190,6 +162,13 @@ class Tunnel:
                 await asyncio.wait_for(self.process.wait(), 2.0)
 
 
+def _in_group(group: int) -> "Dict[str, Any]":
+    """How a process is started in a process group; since Python 3.11 without a copy of this one's memory."""
+    if sys.version_info >= (3, 11):
+        return {"process_group": group}
+    return {"preexec_fn": lambda: os.setpgid(0, group)}
+
+
 class Tunnels:
     """All tunnels of a pool, and the socket where the keeper takes requests for them."""
 
@@ -203,7 +182,7 @@ class Tunnels:
         """Take requests from now on."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-        with _in_folder(self.path) as name:
+        with in_folder(self.path) as name:
             self.server = await asyncio.start_unix_server(self._serve, name, limit=MAX_LINE)
 
     async def close(self) -> None:
@@ -259,40 +238,3 @@ class Tunnels:
         await tunnel.close()
         tunnel = self.open[host] = Tunnel(tunnel.command, tunnel.to, self.guard)
         return await tunnel.opened()
-
-
-def ask(folder: str, request: "Dict[str, Any]", limit: float = OPEN_LIMIT + 5) -> "Dict[str, Any]":
-    """The keeper's answer to a request. Raises TunnelError when there is none within ``limit`` seconds, or it is an error."""
-    until = time.monotonic() + limit
-    with socket.socket(socket.AF_UNIX) as connection:
-        while True:
-            connection.settimeout(max(0.01, until - time.monotonic()))
-            try:
-                with _in_folder(os.path.join(folder, SOCKET)) as name:
-                    connection.connect(name)
-                break
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                if time.monotonic() > until or not state.alive(state.read_json(os.path.join(folder, "keeper.pid"))):
-                    raise TunnelError("the pool's keeper does not run on the control node, and it alone opens tunnels") from error
-                time.sleep(0.02)
-            except OSError as error:
-                raise TunnelError("the pool's keeper cannot be asked for a tunnel: %s" % error) from error
-        try:
-            connection.sendall((json.dumps(request) + "\n").encode())
-            with connection.makefile("rb") as answers:
-                answer = json.loads(answers.readline(MAX_LINE).decode() or "{}")
-        except (OSError, ValueError) as error:
-            raise TunnelError("the pool's keeper gave no answer: %s" % error) from error
-    if not isinstance(answer, dict) or "error" in answer or not answer:
-        raise TunnelError(str(answer.get("error", "the pool's keeper ended")) if isinstance(answer, dict) else "nonsense")
-    return answer
-
-
-@contextlib.contextmanager
-def _in_folder(path: str) -> "Any":
-    """A short name for a socket's path, which the system limits to about 100 bytes: through the open folder."""
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        yield "/proc/self/fd/%d/%s" % (folder, os.path.basename(path)) if os.path.isdir("/proc/self/fd") else path
-    finally:
-        os.close(folder)

@@ -8,6 +8,7 @@ Sources are read through the loader, because this package itself may have been i
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import io
 import marshal
@@ -15,6 +16,7 @@ import os
 import pkgutil
 import shlex
 import sys
+import types
 import zipfile
 from typing import Dict, List, Tuple
 
@@ -78,8 +80,17 @@ def _worker_files() -> List[Tuple[str, bytes]]:
 
 
 def _compiled(name: str, content: bytes) -> bytes:
-    code = compile(content, name, "exec", dont_inherit=True)
+    """As Python keeps it beside the source, when it does: to compile all of a worker takes longer than to pack it."""
+    path = os.path.join(os.path.dirname(__file__), os.path.basename(name))
+    kept = importlib.machinery.SourceFileLoader(name, path).get_code(name) if os.path.isfile(path) else None
+    code = _named(kept, name) if kept else compile(content, name, "exec", dont_inherit=True)
     return importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(content) + marshal.dumps(code)
+
+
+def _named(code: types.CodeType, name: str) -> types.CodeType:
+    """The code as of a file of that name, which traces on a host show."""
+    parts = tuple(_named(part, name) if isinstance(part, types.CodeType) else part for part in code.co_consts)
+    return code.replace(co_filename=name, co_consts=parts)
 
 
 def programs(directory: str, python: str) -> None:

@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ansible_collections.coasters.pool.plugins.module_utils import state, tunnels
+from ansible_collections.coasters.pool.plugins.module_utils import state, tunnel_requests, tunnels
 from tests.conftest import collections_root
 from tests.testhosts import Hosts, start
 
@@ -66,7 +67,7 @@ class Keeping(threading.Thread):
         self.join()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        return tunnels.ask(str(self.path), request)
+        return tunnel_requests.ask(str(self.path), request)
 
     def pid(self, host: str) -> int:
         process = self.tunnels.open[host].process
@@ -79,7 +80,7 @@ def keeping(tmp_path: Path) -> Iterator[Keeping]:
     state.write_json(str(tmp_path / "keeper.pid"), state.this_process())
     with Keeping(tmp_path) as keeping:
         yield keeping
-    assert not (tmp_path / tunnels.SOCKET).exists()
+    assert not (tmp_path / tunnel_requests.SOCKET).exists()
 
 
 @pytest.fixture(scope="module")
@@ -118,14 +119,7 @@ def greeted(port: int) -> bool:
 
 
 def words(hosts: Hosts, *options: str) -> list[str]:
-    return tunnels.command([str(hosts.client.bin / "ssh"), "-o", f"ControlPath={hosts.client.folder}/%C", *options], hosts[0].target)
-
-
-def test_the_command() -> None:
-    """Nothing is compressed, whatever Ansible wants; the host is no option."""
-    command = tunnels.command(["ssh", "-C", "-o", "ControlMaster=auto", "-p", "22"], "-oProxyCommand=x")
-    assert "-C" not in command and command[0] == "ssh" and command.index("Compression=no") < command.index("ControlMaster=auto")
-    assert command[-4:] == ["-R", "{listen}:{to}", "--", "-oProxyCommand=x"]
+    return tunnel_requests.command([str(hosts.client.bin / "ssh"), "-o", f"ControlPath={hosts.client.folder}/%C", *options], hosts[0].target)
 
 
 class TestThroughSsh:
@@ -182,7 +176,7 @@ class TestThroughSsh:
 
     def test_a_host_that_refuses(self, keeping: Keeping, hosts: Hosts) -> None:
         """What ssh said, without its chatter."""
-        with pytest.raises(tunnels.TunnelError, match=r"(?s)\A(?!.*debug1).*Permission denied"):
+        with pytest.raises(tunnel_requests.TunnelError, match=r"(?s)\A(?!.*debug1).*Permission denied"):
             keeping.ask(open="h", command=words(hosts, "-o", "PubkeyAuthentication=no"), to="127.0.0.1:1")
 
 
@@ -190,12 +184,12 @@ class TestPrograms:
     """That are no ssh."""
 
     def test_one_that_cannot_be_started(self, keeping: Keeping) -> None:
-        with pytest.raises(tunnels.TunnelError, match="/nowhere/ssh cannot be started: No such file"):
+        with pytest.raises(tunnel_requests.TunnelError, match="/nowhere/ssh cannot be started: No such file"):
             keeping.ask(open="h", command=["/nowhere/ssh"], to="127.0.0.1:1")
 
     def test_one_that_says_nothing(self, keeping: Keeping, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(tunnels, "OPEN_LIMIT", 0.1)
-        with pytest.raises(tunnels.TunnelError, match=r"Connection timed out: no tunnel after 0\.1 s"):
+        with pytest.raises(tunnel_requests.TunnelError, match=r"Connection timed out: no tunnel after 0\.1 s"):
             keeping.ask(open="h", command=["sleep", "1000"], to="127.0.0.1:1")
 
     def test_one_that_says_more_later(self, keeping: Keeping, tmp_path: Path) -> None:
@@ -219,16 +213,16 @@ class TestPrograms:
         ssh = program(tmp_path / "ssh", f"#!/bin/sh\n[ ! -e {tmp_path}/over ] || exit 1\ntouch {tmp_path}/over\n" + ALLOCATES)
         assert keeping.ask(open="h", command=ssh, to="127.0.0.1:1") == {"port": 4711}
         wait(lambda: not keeping.tunnels.open["h"].stands)
-        with pytest.raises(tunnels.TunnelError):
+        with pytest.raises(tunnel_requests.TunnelError):
             keeping.ask(open="h", command=ssh, to="127.0.0.1:1")
 
 
 class TestTheKeepersSocket:
-    @pytest.mark.parametrize("line", [b"\n", b"x\n", b"[]\n", b"{}\n", b'{"open": "h"}\n', b"\xff\n", b"x" * (tunnels.MAX_LINE + 100)])
+    @pytest.mark.parametrize("line", [b"\n", b"x\n", b"[]\n", b"{}\n", b'{"open": "h"}\n', b"\xff\n", b"x" * (tunnel_requests.MAX_LINE + 100)])
     def test_a_request_that_cannot_be_read(self, keeping: Keeping, line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(keeping.path)
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(tunnels.SOCKET)
+            connection.connect(tunnel_requests.SOCKET)
             with contextlib.suppress(BrokenPipeError):
                 connection.sendall(line)
             with contextlib.suppress(ConnectionResetError):
@@ -244,44 +238,9 @@ class TestTheKeepersSocket:
             assert keeping.ask(close="h") == {"closed": False}
 
     def test_what_a_killed_keeper_left(self, tmp_path: Path) -> None:
-        (tmp_path / tunnels.SOCKET).touch()
+        (tmp_path / tunnel_requests.SOCKET).touch()
         with Keeping(tmp_path) as keeping:
             assert keeping.ask(close="h") == {"closed": False}
-
-    def test_no_keeper(self, tmp_path: Path) -> None:
-        with pytest.raises(tunnels.TunnelError, match="keeper does not run"):
-            tunnels.ask(str(tmp_path), {"close": "h"})
-
-    def test_a_keeper_that_does_not_listen(self, tmp_path: Path) -> None:
-        state.write_json(str(tmp_path / "keeper.pid"), state.this_process())
-        with pytest.raises(tunnels.TunnelError, match="keeper does not run"):
-            tunnels.ask(str(tmp_path), {"close": "h"}, limit=0.1)
-
-    def test_a_folder_that_is_none(self, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
-        with pytest.raises(tunnels.TunnelError, match="cannot be asked for a tunnel"):
-            tunnels.ask(str(tmp_path / "file"), {"close": "h"})
-
-    @pytest.mark.parametrize(("answer", "said"), [
-        (b"", "the pool's keeper ended"), (b"x\n", "gave no answer"), (b"[]\n", "nonsense"), (b'{"error": "broken"}\n', "broken"),
-    ])
-    def test_an_answer_that_is_none(self, tmp_path: Path, answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(tunnels.SOCKET)
-            listening.listen()
-
-            def speak() -> None:
-                connection, dummy = listening.accept()
-                with connection, connection.makefile("rb") as requests:
-                    requests.readline()
-                    connection.sendall(answer)
-
-            speaker = threading.Thread(target=speak)
-            speaker.start()
-            with pytest.raises(tunnels.TunnelError, match=said):
-                tunnels.ask(str(tmp_path), {"close": "h"})
-            speaker.join()
 
 
 class TestGuard:
@@ -312,3 +271,14 @@ class TestGuard:
             child = int(maker.stdout.readline())
             maker.kill()
         wait(lambda: not os.path.exists(f"/proc/{child}") or Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+
+    @pytest.mark.parametrize("version", [(3, 10), (3, 11)])
+    def test_a_process_in_its_group(self, version: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+        if version > sys.version_info:
+            pytest.skip(f"this is Python {sys.version}")
+        guard = tunnels.Guard()
+        group = guard.group()
+        monkeypatch.setattr(tunnels, "sys", SimpleNamespace(version_info=version))
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, **tunnels._in_group(group)) as child:
+            assert os.getpgid(child.pid) == group
+        guard.close()

@@ -79,6 +79,14 @@ def test_what_is_compiled_is_taken_by_the_python_that_made_it(tmp_path: Path) ->
     serve(sys.executable, "-IS", str(tmp_path / "worker"))
 
 
+def test_what_is_compiled_does_not_name_the_client() -> None:
+    """Where the sources are on the client is nothing to a host, whose log may show a trace."""
+    with zipfile.ZipFile(BytesIO(bundle.worker_archive())) as archive:
+        for name in archive.namelist()[::2]:
+            compiled = archive.read(name + "c")
+            assert name.encode() in compiled and str(Path(coaster.__path__[0])).encode() not in compiled
+
+
 @pytest.mark.parametrize("python", pythons())
 def test_the_archive_is_a_worker_on_every_python(tmp_path: Path, python: str) -> None:
     """Its name does not matter, and it leaves no files."""
