@@ -25,14 +25,15 @@ READY = "coasters.pool.coaster_service_info"
 WORKER = "coasters.pool.swift_worker"
 LOG = "coasters.pool.swift_worker_info"
 EXTRA = "ansible_ssh_extra_args"
-NOBODY = "nobody="
-"""A host pattern that matches no host word: the play for the client is left out."""
-
+NEEDS = {"swift_worker_packages", "swift_worker_files"}
+"""Variables of hosts on which there is more to do than to start a worker; Ansible takes a tenth of a second to find that there is not."""
 UNDONE = {"msg": "ansible-playbook ended before it was done with this host: run the same command again"}
 """Where somebody killed it, or it has failed itself, as with very few files that it may open."""
 OF_A_PLAY = "a play started it, and coasters.pool.stop_pool with the same inventory stops it"
 STOPPED_WITHIN = 3.0
 """Seconds after the end of the keeper in which a stop on purpose has removed the pool's folder."""
+READY_LIMIT = 15.0
+"""Seconds in which the service must list the workers that were started, as in the role coaster_service."""
 ANSWER_LIMIT = 3.0
 """Seconds that a worker has to show that it lives; then its host is contacted."""
 DRAIN_LIMIT = 60.0
@@ -59,7 +60,7 @@ class Pool:
         self._started: dict[str, dict[str, Any]] = {}
         self._there: dict[str, dict[str, Any]] = {}
         self.kept = False
-        self._service_error: Failure | None = None
+        self._check_error: Failure | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="coasters-")
         self.collections = collection.importable(Path(self._scratch.name))
         from ansible_collections.coasters.pool.plugins.module_utils import launcher, pool_info, service_state, state, statistics
@@ -132,12 +133,16 @@ class Pool:
             self.kept = True
             self._started = hosts  # somebody else may stop the pool meanwhile, and forget them
         members.save(self.name, {**hosts, **members.load(self.name), **wanted})
-        if not running:
-            self._begin_service(hosts)
         if wanted:
+            variables = self._begin_service(hosts)
             self.progress.doing(f"connecting to {folded(sorted(wanted))}")
-            self._run("start_pool", wanted, self._heard_at_start, self.ending, self._known(running))
+            if any(NEEDS & own.keys() for own in wanted.values()):
+                self._run("start_pool", wanted, self._heard_at_start, self.ending, {**self._service_variables(hosts), **variables})
+            else:
+                self._run("start_workers", wanted, self._heard_at_start, self.ending, variables)
             self._forget(self._aliases)
+            if not self.ending.came:
+                self.info = self._awaited_of(self._pool_info.wait, list(self.workers), READY_LIMIT)
             self.progress.doing("")
         elif running:
             self.progress.say(f"pool {self.name!r} runs already with a worker on every host: nothing to do")
@@ -175,8 +180,7 @@ class Pool:
         with contextlib.suppress(Failure):  # a service that does not answer is ended all the same
             running = self.status() or {"workers": ()}
             self._unstopped.update({worker["name"]: OF_A_PLAY for worker in running["workers"] if worker["name"] not in hosts})
-        variables = {"coaster_service_keep_logs": keep_logs, "swift_worker_keep_logs": keep_logs}
-        self._run("stop_pool", hosts, self._heard_at_stop, None, variables)
+        self._run("stop_workers", hosts, self._heard_at_stop, None, {"swift_worker_keep_logs": keep_logs})
         self._say_unstopped()
         try:
             self._launcher.stop(self.name, keep_logs)
@@ -194,7 +198,7 @@ class Pool:
                 break
         else:
             self.progress.say(f"jobs still run there after {limit:g} s: ending them")
-        self._run("stop_pool", leaving, self._heard_at_stop, None, {"pool_client": NOBODY})
+        self._run("stop_workers", leaving, self._heard_at_stop, None)
         self._say_unstopped()
         self._forget(leaving)
 
@@ -214,7 +218,7 @@ class Pool:
         for name in sorted(set(hosts) - set(wanted)):
             self.progress.host(name, "has its worker")
         if wanted:
-            self._run("start_pool", wanted, self._heard_at_check, self.ending, self._known(running), check=True)
+            self._run("start_pool", wanted, self._heard_at_check, self.ending, self._service_variables(hosts), check=True)
             self._check_run()
             self._say_failed()
 
@@ -232,25 +236,42 @@ class Pool:
             "reach": list(hosts) if self.options.route == "direct" else self.options.trust,
         }
 
-    def _begin_service(self, hosts: Collection[str]) -> None:
-        """Start the service and do not wait for it: Ansible takes a second until it does what it finds done then. Raises Failure."""
+    def _service_variables(self, hosts: Collection[str]) -> dict[str, Any]:
+        """The same for its role."""
+        return {f"coaster_service_{option.removeprefix('service_')}": value for option, value in self._service(hosts).items()}
+
+    def _begin_service(self, hosts: Collection[str]) -> dict[str, Any]:
+        """Start the service unless it runs, and do not wait for it: Ansible takes a second until it does what it finds done then.
+
+        Returns what the workers' role has to know of it. Raises Failure.
+        """
         defaults = {name: option.get("default") for name, option in self._service_state.ARGUMENTS.items()}
         begun = self._service_state.ensure({**defaults, **self._service(hosts), "hosts": list(hosts), "wait": False}, check=False)
         if begun.get("failed"):
             raise Failure(NO_SERVICE, begun["msg"], begun.get("log", ()))
+        if "open_ports" in begun:
+            self.progress.say(begun["open_ports"])
+        port = self.options.worker_port if begun["changed"] else begun["ports"]["worker"]
+        return {
+            "swift_worker_engine": begun["engine"],
+            "swift_worker_bin_dir": begun["bin_dir"] if begun["engine"] == "swift" else "",
+            "swift_worker_service_url": [],
+            "swift_worker_service_port": port or self._awaited_of(self._launcher.answer, defaults["limit"])["ports"]["worker"],
+        }
 
-    def _known(self, running: dict[str, Any] | None) -> dict[str, Any]:
-        """What is known of the service before it is started, so that Ansible need not look it up for every host."""
-        service = running or {"engine": self._wanted_engine(), "ports": {"worker": self.options.worker_port}}
-        if service["engine"] == "swift":
-            return {}
-        port = service["ports"]["worker"]
-        known: dict[str, Any] = {"swift_worker_engine": "builtin", "swift_worker_bin_dir": "", "swift_worker_service_url": []}
-        return {**known, **({"swift_worker_service_port": port} if port else {})}
+    def _awaited_of(self, wait: Callable[..., dict[str, Any]], *words: Any) -> dict[str, Any]:
+        """What the service answers in the end. Raises Failure when it does not, and when a signal came meanwhile."""
+        try:
+            return wait(self.name, *words, self._pause)
+        except (self._launcher.LaunchError, self._statistics.StatisticsError) as error:
+            raise Failure(NO_SERVICE, str(error), getattr(error, "log", [])) from error
 
-    def _wanted_engine(self) -> str:
-        engine: str = self._launcher.Wanted(self.name, "swift" if self.options.swift_bin_dir else "auto", self.options.swift_bin_dir).engine
-        return engine
+    def _pause(self, seconds: float) -> None:
+        if self.ending.wait(seconds):
+            raise self._interrupted()
+
+    def _interrupted(self) -> Failure:
+        return Failure(self.ending.status, "interrupted while the pool was starting")
 
     def _members(self, hosts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """The hosts as the pool knows them; those that a play has started, as they are named now. Raises Failure."""
@@ -268,9 +289,9 @@ class Pool:
 
     def _check_run(self) -> None:
         if self.ending.came:
-            raise Failure(self.ending.status, "interrupted while the pool was starting")
-        if self._service_error is not None:
-            raise self._service_error
+            raise self._interrupted()
+        if self._check_error is not None:
+            raise self._check_error
         for name in self._awaited:
             self._fail(name, UNDONE)
 
@@ -309,12 +330,7 @@ class Pool:
         self, name: str, hosts: dict[str, dict[str, Any]], heard: Callable[[playbook.Outcome], None], ending: Ending | None,
         more: dict[str, Any] | None = None, check: bool = False,
     ) -> None:
-        variables = {
-            **{f"coaster_service_{option.removeprefix('service_')}": value for option, value in self._service(hosts).items()},
-            "swift_worker_pool": self.name,
-            "swift_worker_restart": self.options.restart,
-            **(more or {}),
-        }
+        variables = {"swift_worker_pool": self.name, "swift_worker_restart": self.options.restart, **(more or {})}
         ssh = playbook.ssh_options(self.options.accept_new_host_keys)
         table = {host: {**own, EXTRA: f"{ssh} {own[EXTRA]}"} if EXTRA in own else own for host, own in hosts.items()}
         common = {EXTRA: ssh, "swift_worker_route": self.options.route, "swift_worker_trust": self.options.trust}
@@ -340,13 +356,7 @@ class Pool:
             several = f"{len(self._awaited)} hosts: " if len(self._awaited) > 1 else ""
             rest = several + awaited if awaited else "the workers to register"
             self.progress.doing(f"waiting for {rest}")
-        elif outcome.action in (SERVICE, READY):
-            self.info.update(result)
-            if "open_ports" in result:
-                self.progress.say(result["open_ports"])
-            if outcome.kind != "ok" and not result.get("workers"):
-                self._service_error = Failure(NO_SERVICE, str(result.get("msg")), [str(line) for line in result.get("log", ())])
-        elif outcome.kind != "ok":
+        elif outcome.kind != "ok" and outcome.action not in (SERVICE, READY):  # of which start() hears from the service itself
             items = [item for item in result.get("results", ()) if item.get("failed")]
             self._fail(outcome.host, (items or [result])[0])
             self._awaited.discard(outcome.host)
@@ -354,7 +364,7 @@ class Pool:
     def _heard_at_check(self, outcome: playbook.Outcome) -> None:
         result = outcome.result
         if outcome.action == SERVICE and outcome.kind != "ok":
-            self._service_error = Failure(NO_SERVICE, _reason(result))
+            self._check_error = Failure(NO_SERVICE, _reason(result))
         elif outcome.kind != "ok":
             self._awaited.discard(outcome.host)
             self._fail(outcome.host, result)

@@ -111,8 +111,11 @@ def _begin(folder: str, wanted: Wanted, check: bool) -> None:
         raise LaunchError(str(error)) from error
 
 
-def answer(pool: str, limit: float) -> "Dict[str, Any]":
-    """pool.json's content once the service answers. Raises LaunchError when it does not within ``limit`` seconds."""
+def answer(pool: str, limit: float, pause: "Callable[[float], object]" = time.sleep) -> "Dict[str, Any]":
+    """pool.json's content once the service answers. Raises LaunchError when it does not within ``limit`` seconds.
+
+    ``pause``: takes so many seconds; what it raises ends the waiting.
+    """
     until = time.monotonic() + limit
     while True:
         known = running(pool)
@@ -123,7 +126,7 @@ def answer(pool: str, limit: float) -> "Dict[str, Any]":
             raise error
         if time.monotonic() > until:
             raise LaunchError("the coaster service of pool %r did not answer within %g s" % (pool, limit))
-        time.sleep(_PAUSE)
+        pause(_PAUSE)
 
 
 def failure(pool: str) -> "Optional[LaunchError]":

@@ -9,7 +9,7 @@ from . import launcher, state, statistics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Sequence
+    from typing import Any, Callable, Dict, Sequence
 
 _PAUSE = 0.05
 KEPT = ("name", "engine", "bin_dir", "url", "worker_url", "control_url", "ports", "since", "restarts")
@@ -34,21 +34,24 @@ def tell(wanted: "Dict[str, Any]", check: bool) -> "Dict[str, Any]":
     return dict(result, changed=False)
 
 
-def wait(pool: str, names: "Sequence[str]" = (), limit: float = 0.0) -> "Dict[str, Any]":
+def wait(
+    pool: str, names: "Sequence[str]" = (), limit: float = 0.0, pause: "Callable[[float], object]" = time.sleep
+) -> "Dict[str, Any]":
     """The pool's state, once its service lists a worker of each name, or after ``limit`` seconds.
 
+    ``pause``: takes so many seconds; what it raises ends the waiting.
     Keys: KEPT, ``workers`` (list of dicts, statistics.Worker), ``jobs``, ``lost``, ``missing`` (names without a worker).
     Raises launcher.LaunchError when there is no running pool, statistics.StatisticsError when its service is silent.
     """
     until = time.monotonic() + limit
-    known = launcher.answer(pool, limit)
+    known = launcher.answer(pool, limit, pause)
     while True:
         now = statistics.fetch(known["control_url"])
         listed = {worker.name for worker in now.workers}
         missing = [name for name in names if name not in listed]
         if not missing or time.monotonic() > until:
             break
-        time.sleep(_PAUSE)
+        pause(_PAUSE)
     result = {name: known.get(name) for name in KEPT}
     result.update(workers=[worker.as_dict() for worker in now.workers], jobs=now.jobs, lost=now.lost, missing=missing)
     return result

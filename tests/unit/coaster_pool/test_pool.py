@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.coasters.pool.plugins.module_utils import launcher, state
 from coaster_pool import command_line, members, wanted
 from coaster_pool.end import Ending
 from coaster_pool.failure import NO_SERVICE, NO_WORKERS, USAGE, Failure
 from coaster_pool.playbook import Outcome
-from coaster_pool.pool import SERVICE, WORKER, Pool, _reason
+from coaster_pool.pool import READY_LIMIT, WORKER, Pool, _reason
 from coaster_pool.progress import Progress
 
 REFUSES = "nobody@127.0.0.1:1"
@@ -294,11 +295,29 @@ class TestService:
             there.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
             failed(NO_SERVICE, "cannot be made", lambda: pool.start({"localhost": {}}))
 
-    def test_what_swift_leaves_open_is_said(self, terminal: Terminal) -> None:
+    def test_a_host_that_fails_for_want_of_a_service(self, terminal: Terminal) -> None:
+        """The service is to blame, which is said of it, not of each host."""
         pool = terminal.pool("localhost")
-        pool._heard_at_start(Outcome("ok", "localhost", SERVICE, {"open_ports": "port 4050 is open", "changed": True}))
         pool._heard_at_start(Outcome("failed", "node01", WORKER, {"cause": "service", "msg": "there is none"}))
-        assert (terminal.said, pool.failed) == (["port 4050 is open"], {})
+        assert (terminal.said, pool.failed) == ([], {})
+
+    def test_one_that_ends_before_its_workers_come(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+        with terminal.pool("localhost") as pool:
+            begin = pool._begin_service
+
+            def begin_and_end(hosts: Any) -> Any:
+                variables = begin(hosts)
+                keeper = state.read_json(os.path.join(state.folder("default"), "keeper.pid")) or {}
+                os.kill(keeper["pid"], signal.SIGKILL)
+                wait(lambda: not state.alive(keeper))
+                return variables
+
+            monkeypatch.setattr(pool, "_begin_service", begin_and_end)
+            failed(NO_SERVICE, "the coaster service of pool 'default' is not running", lambda: pool.start(wanted.members(pool.options)))
+
+    def test_it_has_as_long_as_in_the_role(self) -> None:
+        defaults = Path(__file__).resolve().parents[3] / "roles" / "coaster_service" / "defaults" / "main.yml"
+        assert yaml.safe_load(defaults.read_text())["coaster_service_ready_limit"] == READY_LIMIT
 
 
 class TestEnds:
