@@ -29,6 +29,10 @@ NO_OP = [{"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.built
 RAW = [{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.raw": "true"}]}]
 
 
+SETTLED = 15.0
+"""Seconds without another worker after which none is waited for."""
+
+
 @dataclass
 class Station:
     """A client without history in an empty ``folder``, and the hosts that it shall use; ``spare`` joins later."""
@@ -145,7 +149,8 @@ def dead(every: int) -> Contender:
 
 
 def start_coaster_service(bin_dir: Path) -> Contender:
-    """Swift/K's own starter, in ssh mode, until its service lists all workers."""
+    """Swift/K's own starter, in ssh mode, until its service lists all workers, or the last of those that it does not lose: it tells
+    some of many that come at once that it does not know them, and they end."""
 
     def contender(at: Station) -> dict[str, Cost]:
         settings = {
@@ -164,7 +169,7 @@ def start_coaster_service(bin_dir: Path) -> Contender:
         conf = at.folder / "coaster-service.conf"
         conf.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()))
         command = [str(bin_dir / "start-coaster-service"), "-conf", str(conf)]
-        ready = {"control": at.ports[2], "workers": len(at.used)}
+        ready = {"control": at.ports[2], "workers": len(at.used), "settled": SETTLED}
         return {"start-coaster-service": at.client.run(command, limit=60.0, ready=ready)}
 
     return contender

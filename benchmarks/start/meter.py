@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -60,7 +61,8 @@ class Client:
         """Run a command to its end; its output goes to ``log`` in the working directory.
 
         With ``ready`` its time is up before: ``{"file": PATH}``, when that file is there, and then the command is left alone;
-        ``{"workers": N, "control": PORT}`` or ``{"workers": N, "pool": PATH of pool.json}``, when the coaster service lists so many.
+        ``{"workers": N, "control": PORT}`` or ``{"workers": N, "pool": PATH of pool.json}``, when the coaster service lists so many;
+        with ``"settled": S`` also when it listed the last that came, if no more have come for S seconds.
         Raises TimeoutError with the end of the output.
         """
         if self._process.stdin is None or self._process.stdout is None:
@@ -131,15 +133,35 @@ def _cpu(pid: int) -> float:
     return own + waited
 
 
-def _is_ready(ready: dict[str, Any]) -> bool:
-    if "file" in ready:
-        return os.path.exists(ready["file"])
+def _listed(ready: dict[str, Any]) -> int:
+    """How many workers the coaster service lists."""
     try:
         control = ready.get("control") or json.loads(Path(ready["pool"]).read_text())["control_url"].rsplit(":", 1)[1].strip("/")
         with urllib.request.urlopen(f"http://127.0.0.1:{control}/wmInfo", timeout=5) as answer:
-            return len(json.load(answer)["blocks"]) >= ready["workers"]
+            return len(json.load(answer)["blocks"])
     except (OSError, ValueError, KeyError):
-        return False
+        return 0
+
+
+class _Watch:
+    """When what is waited for is there: what ``ready`` names, and without it the end of the command."""
+
+    def __init__(self, ready: dict[str, Any] | None) -> None:
+        self.ready = ready
+        self.most = 0
+        self.last = (0.0, 0.0)
+
+    def done(self, now: float, status: int | None, cpu: Callable[[], float]) -> tuple[float, float] | None:
+        """Seconds and CPU seconds then; None while it is not."""
+        if self.ready is None:
+            return (now, cpu()) if status is not None else None
+        if "file" in self.ready:
+            return (now, cpu()) if os.path.exists(self.ready["file"]) else None
+        listed = _listed(self.ready)
+        if listed > self.most:
+            self.most, self.last = listed, (now, cpu())
+        settled = self.most > 0 and now - self.last[0] > self.ready.get("settled", now)
+        return self.last if listed >= self.ready["workers"] or settled else None
 
 
 def _run(tree: _Tree, cwd: str, command: list[str], env: dict[str, str], ready: dict[str, Any] | None, limit: float) -> dict[str, Any]:
@@ -147,16 +169,16 @@ def _run(tree: _Tree, cwd: str, command: list[str], env: dict[str, str], ready: 
     cpu, began = tree.cpu(), time.monotonic()
     with open(os.path.join(cwd, "log"), "wb") as log:
         process = subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    seconds = status = None
+    watch, done, status = _Watch(ready), None, None
     while True:
         ended = tree.reap()
         if process.pid in ended:
             status = process.returncode = ended[process.pid]
-        if seconds is None and (_is_ready(ready) if ready else status is not None):
-            seconds = time.monotonic() - began
-        if status or (seconds is not None and (status is not None or (ready and "file" in ready))):
+        done = done or watch.done(time.monotonic() - began, status, lambda: tree.cpu() - cpu)
+        if status or (done is not None and (status is not None or (ready and "file" in ready))):
             now = time.monotonic() - began
-            return {"seconds": seconds or now, "cpu": tree.cpu() - cpu, "status": status, "ended": now}
+            settled = done is not None and watch.most < (ready or {}).get("workers", 0)
+            return {"seconds": done[0] if done else now, "cpu": done[1] if done and settled else tree.cpu() - cpu, "status": status, "ended": now}
         if time.monotonic() - began > limit:
             said = Path(cwd, "log").read_text(errors="replace")[-2000:]
             return {"error": f"{command[0]} was not done after {limit:g} s; it said: {said}"}
