@@ -301,6 +301,16 @@ class TestService:
         pool._heard_at_start(Outcome("failed", "node01", WORKER, {"cause": "service", "msg": "there is none"}))
         assert (terminal.said, pool.failed) == ([], {})
 
+    def test_what_swift_leaves_open_is_said(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And its workers are told the engine, its folder and the port; a distribution runs in the tests of whole pools."""
+        pool = terminal.pool("--worker-port", "4051", "localhost")
+        begun = {"engine": "swift", "bin_dir": "/swift/bin", "changed": True, "open_ports": "port 4050 is open"}
+        monkeypatch.setattr(pool._service_state, "ensure", lambda wanted, check: begun)
+        assert pool._begin_service(["localhost"]) == {
+            "swift_worker_engine": "swift", "swift_worker_bin_dir": "/swift/bin", "swift_worker_service_url": [], "swift_worker_service_port": 4051,
+        }
+        assert terminal.said == ["port 4050 is open"]
+
     def test_one_that_ends_before_its_workers_come(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         with terminal.pool("localhost") as pool:
             begin = pool._begin_service
