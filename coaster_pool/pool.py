@@ -336,8 +336,11 @@ class Pool:
         common = {EXTRA: ssh, "swift_worker_route": self.options.route, "swift_worker_trust": self.options.trust}
         inventory = {"all": {"hosts": table, "vars": common}}
         self._awaited = set(hosts)
-        with self._state.private_folder() as private:
-            playbook.run(name, inventory, variables, self.collections, ending, heard, private, self.options.connect_limit, check)
+        try:
+            with self._state.private_folder() as private:
+                playbook.run(name, inventory, variables, self.collections, ending, heard, private, self.options.connect_limit, check)
+        except self._state.StateError as error:
+            raise Failure(NO_SERVICE, str(error)) from error
 
     def _heard_at_start(self, outcome: playbook.Outcome) -> None:
         result = outcome.result

@@ -22,12 +22,16 @@ import tempfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, Iterator, List, Optional
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, TypeVar
+
+    Made = TypeVar("Made")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 
 RUNS = ".runs"
+TRIES = 100
+"""How often a folder is made, when others remove the one that it is in: each removes what it leaves empty."""
 
 
 class StateError(Exception):
@@ -56,12 +60,24 @@ def folder(pool: str) -> str:
 
 def make_folder(path: str) -> None:
     """Make the folder and its parents, for this user alone. Raises StateError when that is not possible."""
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        if os.stat(path).st_mode & 0o077:
-            os.chmod(path, 0o700)
-    except OSError as error:
-        raise StateError("the folder %s cannot be made (%s): free it or set XDG_STATE_HOME" % (path, error.strerror)) from error
+    _make(path, lambda: _make_folder(path))
+
+
+def _make_folder(path: str) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if os.stat(path).st_mode & 0o077:
+        os.chmod(path, 0o700)
+
+
+def _make(path: str, make: "Callable[[], Made]") -> "Made":
+    tries = 0
+    while True:
+        try:
+            return make()
+        except OSError as error:
+            tries += 1
+            if tries == TRIES or not isinstance(error, FileNotFoundError):
+                raise StateError("the folder %s cannot be made (%s): free it or set XDG_STATE_HOME" % (path, error.strerror)) from error
 
 
 @contextlib.contextmanager
@@ -72,20 +88,18 @@ def private_folder() -> "Iterator[str]":
     """
     sweep()
     base = os.path.join(root(), RUNS)
-    process = this_process()
-    while True:
-        make_folder(base)
-        try:
-            path = tempfile.mkdtemp(prefix="%(pid)d.%(started)s." % process, dir=base)
-            break
-        except FileNotFoundError:
-            continue  # somebody who needed it no more has removed the base
+    path = _make(base, lambda: _make_private_folder(base))
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.rmdir(base)
+
+
+def _make_private_folder(base: str) -> str:
+    _make_folder(base)
+    return tempfile.mkdtemp(prefix="%(pid)d.%(started)s." % this_process(), dir=base)
 
 
 def sweep() -> None:

@@ -121,7 +121,8 @@ def test_a_crash_is_silent_and_a_stop_is_not(hosts: Hosts) -> None:
 def test_killing_its_first_process_ends_the_host(hosts: Hosts) -> None:
     first = min(hosts[0].processes(), key=lambda process: process.pid)
     os.kill(first.pid, signal.SIGKILL)
-    assert runs.wait_until(lambda: hosts[0].processes() == [], 30)
+    assert runs.wait_until(lambda: not hosts[0].up, 30)
+    assert hosts[0].processes() == []
     hosts[0].start()
     assert hosts.ssh(hosts[0]).returncode == 0
 

@@ -322,12 +322,23 @@ detach() {
   ) </dev/null >>"$dir/logs/supervisor.log" 2>&1 &
 }
 
-# End every process that carries the mark of this pool's worker in its environment: jobs that it left behind.
-sweep() { # signal
+# End every process that carries the mark of this pool's worker in its environment, jobs that it left behind; prints their ids.
+sweep() {
   mark=$(setting mark)
   [ -n "$mark" ] || return 0
   grep -lzFx "COASTERS_MARK=$mark" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ left _; do
-    kill "-$1" "$left" 2>/dev/null
+    kill -KILL "$left" 2>/dev/null && echo "$left"
+  done
+}
+
+# Give what was killed a second to vanish: it holds its files and ports until then.
+await_end() { # pids
+  tries=0
+  for killed in "$@"; do
+    while [ "$tries" -lt 20 ] && kill -0 "$killed" 2>/dev/null && ! grep -q '^State:.Z' "/proc/$killed/status" 2>/dev/null; do
+      tries=$((tries + 1))
+      sleep 0.05
+    done
   done
 }
 
@@ -344,7 +355,8 @@ halt() {
   fi
   find_process worker
   [ -z "$pid" ] || kill -KILL "$pid"
-  sweep KILL
+  # shellcheck disable=SC2046
+  await_end ${pid:+"$pid"} $(sweep)
   rm -f "$dir/supervisor.pid" "$dir/worker.pid"
 }
 

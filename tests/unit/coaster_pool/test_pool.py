@@ -295,6 +295,13 @@ class TestService:
             there.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
             failed(NO_SERVICE, "cannot be made", lambda: pool.start({"localhost": {}}))
 
+    def test_a_private_folder_that_cannot_be_made(self, terminal: Terminal) -> None:
+        state.make_folder(state.root())
+        with terminal.pool("localhost") as pool:
+            Path(state.root(), state.RUNS).touch()
+            failed(NO_SERVICE, "/.runs cannot be made", lambda: pool.start(wanted.members(pool.options)))
+            os.unlink(Path(state.root(), state.RUNS))
+
     def test_a_host_that_fails_for_want_of_a_service(self, terminal: Terminal) -> None:
         """The service is to blame, which is said of it, not of each host."""
         pool = terminal.pool("localhost")

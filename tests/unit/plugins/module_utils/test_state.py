@@ -225,18 +225,40 @@ def test_hosts_that_leave_a_pool(home: Path) -> None:
     assert state.read_workers(f"{state.folder('p')}/workers") == {"a": known["a"], "c": known["c"]}
 
 
+def vanishing(monkeypatch: pytest.MonkeyPatch, path: str, times: int) -> "list[str]":
+    """Let the folder vanish after it was made, as when somebody else removes it since it is empty; what was made so far."""
+    make, made = os.makedirs, []
+
+    def make_and_lose(folder: str, *words: object, **more: object) -> None:
+        make(folder, *words, **more)
+        if folder == path:
+            made.append(folder)
+            if len(made) <= times:
+                os.rmdir(folder)
+
+    monkeypatch.setattr(os, "makedirs", make_and_lose)
+    return made
+
+
+def test_a_folder_that_is_just_removed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = vanishing(monkeypatch, state.folder("p"), 2)
+    state.make_folder(state.folder("p"))
+    assert os.path.isdir(state.folder("p"))
+    assert len(made) == 3
+
+
 def test_a_private_folder_whose_base_is_just_removed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make, made = state.make_folder, []
-
-    def make_later(path: str) -> None:
-        made.append(path)
-        if len(made) > 1:
-            make(path)
-
-    monkeypatch.setattr(state, "make_folder", make_later)
+    made = vanishing(monkeypatch, os.path.join(state.root(), state.RUNS), 2)
     with state.private_folder() as folder:
         assert os.path.isdir(folder)
-    assert len(made) == 2
+    assert len(made) == 3
+
+
+def test_a_folder_that_is_removed_each_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = vanishing(monkeypatch, os.path.join(state.root(), state.RUNS), state.TRIES + 1)
+    with pytest.raises(state.StateError, match="/.runs cannot be made .No such file or directory."):
+        state.private_folder().__enter__()
+    assert len(made) == state.TRIES
 
 
 class TestWhatIsGone:
