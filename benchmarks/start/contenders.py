@@ -66,6 +66,7 @@ def station(hosts: Hosts, used: Sequence[Host], spare: Host) -> Iterator[Station
         (folder / "home").mkdir()
         path = ":".join((str(hosts.client.bin), str(Path(sys.executable).parent), hosts.env()["PATH"]))
         env = {**hosts.env(), "HOME": str(folder / "home"), "XDG_STATE_HOME": str(folder / "state"), "PATH": path}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed collection is kept compiled, as what pip installs
         try:
             with Client(env, folder) as client:
                 yield Station(hosts, used, spare, client, folder, _free_ports(3))

@@ -149,7 +149,8 @@ class _Watch:
     def __init__(self, ready: dict[str, Any] | None) -> None:
         self.ready = ready
         self.most = 0
-        self.last = (0.0, 0.0)
+        self.last = 0.0
+        self.spent: float | None = None
 
     def done(self, now: float, status: int | None, cpu: Callable[[], float]) -> tuple[float, float] | None:
         """Seconds and CPU seconds then; None while it is not."""
@@ -159,9 +160,11 @@ class _Watch:
             return (now, cpu()) if os.path.exists(self.ready["file"]) else None
         listed = _listed(self.ready)
         if listed > self.most:
-            self.most, self.last = listed, (now, cpu())
-        settled = self.most > 0 and now - self.last[0] > self.ready.get("settled", now)
-        return self.last if listed >= self.ready["workers"] or settled else None
+            self.most, self.last, self.spent = listed, now, None
+        elif self.spent is None and "settled" in self.ready:
+            self.spent = cpu()  # not while more come: with many processes it is work, which would make what is measured slower
+        settled = self.most > 0 and now - self.last > self.ready.get("settled", now)
+        return (self.last, self.spent or cpu()) if listed >= self.ready["workers"] or settled else None
 
 
 def _run(tree: _Tree, cwd: str, command: list[str], env: dict[str, str], ready: dict[str, Any] | None, limit: float) -> dict[str, Any]:

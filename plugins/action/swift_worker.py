@@ -147,7 +147,7 @@ class ActionModule(HostAction):
         elif route == "tunnel":
             request = {
                 "open": host,
-                "command": tunnel_requests.command(self.ssh_words(), self._connection.get_option("host")),
+                "command": tunnel_requests.command(self.ssh_words, self._connection.get_option("host")),
                 "to": f"127.0.0.1:{port}",
             }
             port = self.connected(lambda: _port(wanted["pool"], request))

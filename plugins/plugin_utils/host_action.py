@@ -11,6 +11,7 @@ import random
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +73,7 @@ class HostAction(ActionBase):  # type: ignore[misc]
         """What is to be done with the validated arguments on the inventory's ``host``; its part of the result."""
         raise NotImplementedError
 
+    @cached_property
     def ssh_words(self) -> list[str]:
         """The ssh command as Ansible would run it, without the host. Raises AnsibleConnectionFailure."""
         return [to_text(word) for word in self._connection._build_command(self._connection.get_option("ssh_executable"), "ssh")]
@@ -88,7 +90,7 @@ class HostAction(ActionBase):  # type: ignore[misc]
         """Raises ExchangeError when ssh would not do what it looks like."""
         if str(self._connection.get_option("host")).startswith("-"):
             raise exchange.ExchangeError("the name of a host cannot start with '-', where ssh would take it for an option")
-        host_keys.check(self.ssh_words())
+        host_keys.check(self.ssh_words)
 
     def exchange(self, verb: str, pool: str, settings: Mapping[str, str], program: bytes = b"") -> tuple[dict[str, str], list[str]]:
         """The values and the log lines of the host's answer.

@@ -32,7 +32,8 @@ NEXT_HEADER = 1024
 """Bytes that are received at once after a large payload, because another is likely to follow: more would have to be copied."""
 
 # The C library gives a freed block's pages back to the system, and takes new ones for the next, until it has seen a larger one freed.
-bytearray(4 * MAX_PAYLOAD)
+# Of bytes, unlike of a bytearray, no page is touched.
+bytes(4 * MAX_PAYLOAD)
 
 HEADER_SIZE = 20
 _HEADER = struct.Struct("<IIIII")

@@ -6,7 +6,6 @@
 Text travels as UTF-8; bytes that are not UTF-8 survive as surrogate escapes. Pure, Python 3.6 and later.
 """
 
-import re
 import zlib
 
 from .channel import decode_int, decode_long, encode_int, encode_long
@@ -58,9 +57,7 @@ MAX_WALLTIME = 360 * 86400 - 60
 MAX_DESCRIPTION = 1048576
 """Largest description in bytes after decompression: a worker gets it in one frame."""
 
-_IDENTITY = re.compile(r"\S*-[0-9]+(:[0-9]+)*\Z")
-_NUMBER = re.compile(r"[0-9]{1,9}\Z")
-_ESCAPE = re.compile(r"\\(.)", re.S)
+_DIGITS = "0123456789"
 _NOT_FOR_WORKERS = frozenset((b"configid", b"name", b"identity", b"batch", b"contact", b"provider", b"jm"))
 
 
@@ -224,14 +221,14 @@ def parse_stage(value: str) -> "Stage":
     fields = value.split("\n")
     if len(fields) == 2:
         return Stage(fields[0], fields[1])
-    if len(fields) != 3 or not _NUMBER.match(fields[2]):
+    if len(fields) != 3 or not _is_number(fields[2]):
         raise JobError("Could not deserialize job description: a staging entry is not source, destination and mode")
     return Stage(fields[0], fields[1], int(fields[2]))
 
 
 def check_submission(job: "Job") -> int:
     """The walltime in seconds of a job that a client may submit. Raises JobError with what is wrong."""
-    if not job.identity or not _IDENTITY.match(job.identity):
+    if not job.identity or not _is_identity(job.identity):
         raise JobError("Could not deserialize job description: the identity %r is missing or does not end in a number" % job.identity)
     if not job.executable:
         raise JobError("Could not deserialize job description: no executable")
@@ -243,7 +240,7 @@ def parse_walltime(text: "Optional[str]") -> int:
     if text is None:
         return DEFAULT_WALLTIME
     parts = text.strip().split(":")
-    if len(parts) > 3 or not all(_NUMBER.match(part) for part in parts):
+    if len(parts) > 3 or not all(_is_number(part) for part in parts):
         raise JobError("Could not deserialize job description: maxwalltime %r is not MM, HH:MM or HH:MM:SS" % text)
     numbers = [int(part) for part in parts]
     if len(numbers) == 1:
@@ -306,14 +303,17 @@ def escape(value: str) -> str:
 
 def unescape(value: str) -> str:
     """The inverse of escape(), from left to right; a backslash before anything else is kept."""
-    return _ESCAPE.sub(_unescaped, value)
+    return "\\".join(part.replace("\\n", "\n") for part in value.split("\\\\"))
 
 
-def _unescaped(match: "re.Match[str]") -> str:
-    following = match.group(1)
-    if following == "n":
-        return "\n"
-    return "\\" if following == "\\" else match.group(0)
+def _is_number(text: str) -> bool:
+    return 0 < len(text) < 10 and not text.strip(_DIGITS)
+
+
+def _is_identity(text: str) -> bool:
+    """One word that ends in a number, or in numbers with colons between them, after a dash."""
+    _head, dash, numbers = text.rpartition("-")
+    return bool(dash) and text.split() == [text] and all(part and not part.strip(_DIGITS) for part in numbers.split(":"))
 
 
 class Status:
@@ -394,6 +394,8 @@ def filled(path: str) -> "Pattern[str]":
 
     A worker names files in the folders that the destination names: what it fills in has no slash, and makes no step ``..``.
     """
+    import re  # which a worker's start has no time for
+
     steps = []
     for step in path.split("/"):
         parts = ["[^/]*" if part in ("*", "?") else re.escape(part) for part in re.split("([*?])", step)]

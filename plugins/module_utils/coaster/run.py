@@ -10,7 +10,6 @@ stage in, the wait status of its process, or None for "look again". Cancelled, T
 import contextlib
 import errno
 import os
-import re
 
 from . import jobs
 from .channel import Failure, decode_long, encode_long
@@ -37,7 +36,7 @@ CLEANUP_LIMIT = 600.0
 """Seconds that the removal of a job's cleanup list may take."""
 NEVER = float("inf")
 
-_REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+_REFERENCE = r"(?a)\$(?:(\w+)|\{(\w+)\})"
 _UNSUPPORTED = ("softimage", "docker.image")
 
 
@@ -351,7 +350,9 @@ class Run(Task):
         environment = dict(self.worker.environment)
         for name, value in self.job.environment:
             if "$" in value:
-                value = _REFERENCE.sub(lambda match: text(environment.get(native(match.group(1) or match.group(2)), b"")), value)
+                import re  # a millisecond that only such a job needs
+
+                value = re.sub(_REFERENCE, lambda match: text(environment.get(native(match.group(1) or match.group(2)), b"")), value)
             environment[native(name)] = native(value)
         environment[b"SWIFT_JOB_SLOT"] = b"%d" % slot
         environment[b"SWIFT_WORKER_PID"] = b"%d" % os.getpid()

@@ -8,7 +8,6 @@ Paths are bytes, as the operating system has them.
 
 import contextlib
 import os
-import re
 import stat
 
 from .jobs import IF_PRESENT, ON_ERROR, ON_SUCCESS
@@ -16,7 +15,7 @@ from .jobs import IF_PRESENT, ON_ERROR, ON_SUCCESS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from typing import List, Sequence, Tuple, Union
+    from typing import List, Tuple, Union
 
 FRAME = 524288
 """Bytes in a data frame to whoever takes so many."""
@@ -24,7 +23,8 @@ JAVA_FRAME = 65536
 """Bytes in a data frame for a service that has not said what it takes: Swift/K's holds back what it has no room for after a
 number of frames, whatever their size (coaster-protocol 5.6)."""
 
-_WILDCARD = re.compile(r"([*?])")
+_WILDCARD = "([*?])"
+_MATCHING = {"*": "(.*)", "?": "(.)"}
 
 
 class FileError(Exception):
@@ -207,9 +207,12 @@ def expand(source: bytes, destination: str) -> "List[Tuple[bytes, str]]":
     A source without wildcards stands for itself, whether it exists or not.
     """
     folder, name = os.path.split(source)
-    if not _WILDCARD.search(text(name)):
+    if b"*" not in name and b"?" not in name:
         return [(source, destination)]
-    pattern = re.compile("".join(_matching(part) for part in _WILDCARD.split(text(name))) + r"\Z", re.S)
+    import re  # milliseconds that a worker's start need not take
+
+    wanted = (_MATCHING.get(part) or re.escape(part) for part in re.split(_WILDCARD, text(name)))
+    pattern = re.compile("".join(wanted) + r"\Z", re.S)
     try:
         present = sorted(os.listdir(folder or b"."))
     except OSError:
@@ -218,18 +221,10 @@ def expand(source: bytes, destination: str) -> "List[Tuple[bytes, str]]":
     for candidate in present:
         match = pattern.match(text(candidate))
         if match is not None and (candidate[:1] != b"." or name[:1] == b"."):
-            found.append((os.path.join(folder, candidate), _fill(destination, match.groups())))
+            parts, matched = re.split(_WILDCARD, destination), match.groups()
+            parts[1:2 * len(matched):2] = matched[:len(parts) // 2]
+            found.append((os.path.join(folder, candidate), "".join(parts)))
     return found
-
-
-def _fill(destination: str, matched: "Sequence[str]") -> str:
-    parts = _WILDCARD.split(destination)
-    parts[1:2 * len(matched):2] = matched[:len(parts) // 2]
-    return "".join(parts)
-
-
-def _matching(part: str) -> str:
-    return {"*": "(.*)", "?": "(.)"}.get(part) or re.escape(part)
 
 
 def native(words: str) -> bytes:

@@ -200,15 +200,14 @@ report() {
   client
   say client "$client"
   say slots "$slots"
-  find_process supervisor
-  say running "$pid"
+  say running "$running"
 }
 
 # Take the new files from standard input; prints nothing. Leaves them in $new.
 receive() {
   trap 'clean_up' EXIT
   trap 'exit 1' HUP INT TERM PIPE
-  { mkdir -p "$new/logs" && chmod 700 "$base"; } 2>/dev/null || fail disk "the folder $base cannot be made: free space or mend its owner"
+  { { [ ! -d "$base" ] || chmod 700 "$base"; } && mkdir -p "$new/logs"; } 2>/dev/null || fail disk "the folder $base cannot be made: free space or mend its owner"
   { read -r unique </proc/sys/kernel/random/uuid; } 2>/dev/null || unique=$$-$(date +%s)
   {
     head -c "$supervisor_size" >"$new/supervisor" && head -c "$program_size" >"$new/worker" &&
@@ -303,7 +302,7 @@ launch() {
     detach
   fi
   tries=0
-  until find_process supervisor && [ -n "$pid" ]; do
+  until { read -r running <"$dir/supervisor.pid" && kill -0 "$running"; } 2>/dev/null; do
     tries=$((tries + 1))
     [ "$tries" -le 100 ] || fail launch "the supervisor did not start: $(tail -n 1 "$dir/logs/supervisor.log" 2>/dev/null)"
     sleep 0.02
