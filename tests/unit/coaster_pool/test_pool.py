@@ -281,8 +281,8 @@ class TestService:
         state.make_folder(state.folder("default"))
         state.write_json(os.path.join(state.folder("default"), "pool.json"), {"keeper": state.this_process(), "control_url": url})
         pool = terminal.pool("--status")
-        failed(NO_SERVICE, "", pool.status)
-        failed(NO_SERVICE, "", lambda: pool._living({"workers": [], "control_url": url}))
+        failed(NO_SERVICE, "the coaster service does not answer", pool.status)
+        failed(NO_SERVICE, "the coaster service does not answer", lambda: pool._living({"workers": [], "control_url": url}))
         os.unlink(os.path.join(state.folder("default"), "pool.json"))
 
     def test_a_name_that_is_none(self, terminal: Terminal) -> None:
