@@ -135,16 +135,25 @@ def test_the_group_is_killed_with_all_in_it(start: Callable[..., int], tmp_path:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 def test_what_left_the_group_is_found_by_its_mark(tmp_path: Path) -> None:
-    script = "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
-    others = subprocess.Popen(["sleep", "600"], env={"TEST_MARK": "12"})
-    daemon = subprocess.Popen([sys.executable, "-c", script], env={"TEST_MARK": "1"}, stdout=subprocess.PIPE, text=True)
+    script = """
+import os, time
+if os.fork(): os._exit(0)
+os.setsid()
+leader = os.getpid()
+if os.fork(): os._exit(0)
+while os.getppid() == leader: time.sleep(0.01)
+print(os.getpid(), flush=True)
+time.sleep(600)"""
+    mark = f"{os.getpid()}.1"  # which no other run of the tests has
+    others = subprocess.Popen(["sleep", "600"], env={"TEST_MARK": f"{mark}2"})
+    daemon = subprocess.Popen([sys.executable, "-c", script], env={"TEST_MARK": mark}, stdout=subprocess.PIPE, text=True)
     assert daemon.stdout is not None
     number = int(daemon.stdout.readline())
     daemon.wait()
-    assert kill_marked(b"TEST_MARK=1") == 1
+    assert kill_marked(f"TEST_MARK={mark}".encode()) == 1
     assert gone(number)
     assert others.poll() is None
-    assert kill_marked(b"TEST_MARK=1") == 0
+    assert kill_marked(f"TEST_MARK={mark}".encode()) == 0
     others.kill()
     others.wait()
     daemon.stdout.close()
