@@ -155,12 +155,12 @@ class Service:
             elif isinstance(action, Send):
                 peer = action.worker.handle
                 job = action.job
-                context = (peer.accepted, peer.rejected, job.identity)
+                context = (WorkerPeer.accepted, WorkerPeer.rejected, job.identity)
                 job.started = self.now()
                 peer.channel.request("SUBMITJOB", (job.description.for_worker(job.identity),), context)
             elif isinstance(action, Cancel):
                 peer = action.worker.handle
-                context = (peer.cancel_answered, peer.cancel_answered, action.identity)
+                context = (WorkerPeer.cancel_answered, WorkerPeer.cancel_answered, action.identity)
                 peer.channel.request("CANCELJOB", (_bytes(action.identity),), context)
             else:
                 peer = action.worker.handle
@@ -324,20 +324,16 @@ class Peer(asyncio.BufferedProtocol):
         elif context is not None:
             accepted, refused, identity = context
             if isinstance(event, Reply):
-                accepted(identity)
+                accepted(self, identity)
             elif isinstance(event, Failure):
-                refused(identity, event.message)
+                refused(self, identity, event.message)
 
     def flush(self) -> None:
         chunks = self.channel.take_output()
         if not chunks or self.silent or self.transport.is_closing():
             return
-        sizes = list(map(len, chunks))
-        size = sum(sizes)
-        if max(sizes) < LARGE:
-            self._waiting.append(b"".join(chunks))
-        else:
-            self._waiting.extend(chunks)
+        size = sum(map(len, chunks))
+        self._waiting.extend(chunks)
         self.service.sent.total += size
         self._held += size
         self._write()

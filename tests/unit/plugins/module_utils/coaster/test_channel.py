@@ -235,7 +235,12 @@ def test_a_reply_piece_by_piece() -> None:
     large = bytes(LARGE)
     two.reply_part(tag, encode_long(3), False)
     two.reply_part(tag, large, True)
-    assert [len(chunk) for chunk in two._output] == [28, 20, len(large)]
+    two.signal(tag, b"x", to_replier=False)
+    two.reply(99)
+    output = two.take_output()
+    assert [len(piece) for piece in output] == [28 + 20, len(large), 21 + 22]
+    assert output[1] is large
+    two._output = output
     assert [told(event) for event in pass_on(two, one)] == [
         ("Chunk", tag, encode_long(3), False, "file"), ("Chunk", tag, large, True, "file")]
     assert one.unanswered() == 0

@@ -612,7 +612,7 @@ def test_a_client_that_answers_a_file_before_its_end(service: Running) -> None:
     client.answer(client.expect("PUT"))
     assert worker.reply(tag).values == [b"OK"]
     worker.channel.data(tag, b"he", False)
-    worker.channel._output.append(encode(tag, ERROR | FINAL, b""))
+    worker.channel._latest += encode(tag, ERROR | FINAL, b"")
     worker.send()
     assert worker.call("VERSION") == [b"0.4"]
 
