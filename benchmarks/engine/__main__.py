@@ -130,7 +130,7 @@ def _seconds(action: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def simulated(engine: Engine, workers: int, slots: int, jobs: int) -> tuple[float, float]:
+def simulated(engine: Engine, workers: int, slots: int, jobs: int, in_flight: int) -> tuple[float, float]:
     """Jobs a second with simulated workers over real sockets, and by how many MB the service grew from none to the last job."""
     context = multiprocessing.get_context("fork")
     ready = context.Event()
@@ -139,26 +139,32 @@ def simulated(engine: Engine, workers: int, slots: int, jobs: int) -> tuple[floa
     simulation.start()
     if not ready.wait(120):
         raise RuntimeError("the simulated workers did not register")
-    rate = jobs / Client(engine.address).run(jobs, 2000)
+    rate = jobs / Client(engine.address).run(jobs, in_flight)
     growth = resident_mb(engine.service.pid) - before
     simulation.terminate()
     return rate, growth
 
 
 def scale(fresh: Callable[[], Engine], workers: int, jobs: int) -> dict[str, float]:
-    """Many simulated workers with 4 slots each beside 4 with as many slots, in turn, each time with a fresh service."""
-    rates, growths = [], []
+    """Many simulated workers beside four, all with 4 slots and 8 jobs in flight for each slot as in throughput(), in turn, each time
+    with a fresh service; and both with 2,000 in flight, which leave half of the slots idle, where four have as many slots as many."""
+    rates, idle, growths = [], [], []
     for dummy in range(3):
         with fresh() as engine:
-            few, _growth = simulated(engine, 4, workers, jobs // 4)
+            few, _growth = simulated(engine, 4, 4, jobs // 4, 128)
         with fresh() as engine:
-            many, growth = simulated(engine, workers, 4, jobs)
+            many, growth = simulated(engine, workers, 4, jobs, 32 * workers)
         rates.append((few, many))
         growths.append(growth)
+        with fresh() as engine:
+            few, _growth = simulated(engine, 4, workers, jobs // 4, 2 * workers)
+        with fresh() as engine:
+            idle.append(simulated(engine, workers, 4, jobs // 4, 2 * workers)[0] / few)
     return {
         "jobs per second, 4 simulated workers": statistics.median(few for few, _many in rates),
         "jobs per second, many simulated workers": statistics.median(many for _few, many in rates),
         "jobs per second with many, % of that with 4": 100 * statistics.median(many / few for few, many in rates),
+        "the same with half of the slots idle, and 4 with as many slots, %": 100 * statistics.median(idle),
         "memory that the service grew by for each of them, KB": 1024 * statistics.median(growths) / workers,
     }
 
@@ -290,7 +296,7 @@ def main() -> int:
         theirs = measure(options.against.resolve(), scratch / "theirs", options, False) if options.against else {}
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     print(machine + "\n")
-    print(f"| {'what':64} | {'ours':>9} | {'other':>9} | {'ratio':>7} | {'goal':>16} |  |\n|{'---|' * 6}")
+    print(f"| {'what':66} | {'ours':>9} | {'other':>9} | {'ratio':>7} | {'goal':>16} |  |\n|{'---|' * 6}")
     missed = 0
     for name, value in ours.items():
         other = theirs.get(name)
@@ -302,7 +308,7 @@ def main() -> int:
             reached = "yes" if (compared >= goal[1] if goal[0] == "at least" else compared <= goal[1]) else "NO"
             missed += reached == "NO"
         print(
-            f"| {name:64} | {value:9.3g} | {'' if other is None else format(other, '9.3g'):>9} | {'' if ratio is None else format(ratio, '7.3f'):>7} "
+            f"| {name:66} | {value:9.3g} | {'' if other is None else format(other, '9.3g'):>9} | {'' if ratio is None else format(ratio, '7.3f'):>7} "
             f"| {f'{goal[0]} {goal[1]:.3g}' + ' ×' * (name in GOALS) if goal else '':>16} | {reached} |"
         )
     if options.json:
