@@ -116,7 +116,11 @@ def staging(engine: Engine, size: int) -> dict[str, float]:
 
 def take_memory(path: Path, size: int) -> None:
     """Leave so many bytes free that this machine has. A virtual one gives free pages back after about two seconds, and to get
-    them again, each with a fault in its host, would be most of what is measured; the relay of the comparison takes none."""
+    them again, each with a fault in its host, would be most of what is measured; the relay of the comparison takes none.
+
+    It looks for free pages two seconds after some were freed, and then gives back those too that were freed since: first it has to
+    have done so with what was freed before."""
+    time.sleep(5)
     block = bytes(1048576)
     with path.open("wb", buffering=0) as file:
         for dummy in range(size // len(block)):
