@@ -118,8 +118,8 @@ def take_memory(path: Path, size: int) -> None:
     """Leave so many bytes free that this machine has. A virtual one gives free pages back after about two seconds, and to get
     them again, each with a fault in its host, would be most of what is measured; the relay of the comparison takes none.
 
-    It looks for free pages two seconds after some were freed, and then gives back those too that were freed since: first it has to
-    have done so with what was freed before."""
+    It does so two seconds after some were freed, and those too that were freed since: first it has to be done with what was freed
+    before."""
     time.sleep(5)
     block = bytes(1048576)
     with path.open("wb", buffering=0) as file:

@@ -12,7 +12,7 @@ Both sides may send commands at any time. A tag names one command in one directi
 
 import struct
 
-from .frames import ERROR, FINAL, HEADER_SIZE, INITIAL, LARGE, REPLY, SIGNAL, Decoder, FrameError, append, header
+from .frames import ERROR, FINAL, HEADER_SIZE, INITIAL, LARGE, REPLY, SIGNAL, Decoder, FrameError, encode, header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class _Sent:
 
     def __init__(self, context: "Any", stream: bool) -> None:
         self.context, self.stream = context, stream
-        self.values: "Optional[List[bytes]]" = None
+        self.values: "List[bytes]" = []
         self.size = 0
         self.error: "Optional[bytes]" = None
 
@@ -167,10 +167,10 @@ class Channel:
         self._sent[tag] = _Sent(context, stream)
         output = self._latest
         left = len(args)
-        append(output, tag, INITIAL if left or not final else INITIAL | FINAL, name.encode("ascii"))
+        output += encode(tag, INITIAL if left or not final else INITIAL | FINAL, name.encode("ascii"))
         for arg in args:
             left -= 1
-            append(output, tag, 0 if left or not final else FINAL, arg)
+            output += encode(tag, 0 if left or not final else FINAL, arg)
         return tag
 
     def data(self, tag: int, payload: "Any", final: bool) -> None:
@@ -181,7 +181,7 @@ class Channel:
         """Give up a command of ours whose last frame has not been sent; no reply will come."""
         if tag in self._sent:
             self.forget(tag)
-            append(self._latest, tag, ERROR | FINAL)
+            self._latest += encode(tag, ERROR | FINAL)
 
     def close(self) -> None:
         """The connection has gone: drop what came in part and what is still to be sent, megabytes at times, at once. Whoever
@@ -203,7 +203,7 @@ class Channel:
         """Answer a command of the peer with one frame a value."""
         last = len(values)
         for index, value in enumerate(values, 1):
-            append(self._latest, tag, REPLY | FINAL if index == last else REPLY, value)
+            self._latest += encode(tag, REPLY | FINAL if index == last else REPLY, value)
 
     def reply_part(self, tag: int, payload: "Any", final: bool) -> None:
         """One frame of a reply that is sent piece by piece (the answer to a GET)."""
@@ -211,21 +211,19 @@ class Channel:
 
     def fail(self, tag: int, message: str) -> None:
         """Answer a command of the peer with an error."""
-        append(self._latest, tag, REPLY | FINAL | ERROR, message.encode("utf-8", "surrogateescape"))
+        self._latest += encode(tag, REPLY | FINAL | ERROR, message.encode("utf-8", "surrogateescape"))
         self._close(tag)
 
     def signal(self, tag: int, payload: bytes, to_replier: bool) -> None:
         """Attach a signal to a running command: ``to_replier`` of a command of ours, else to the requester of the peer's."""
-        append(self._latest, tag, SIGNAL if to_replier else SIGNAL | REPLY, payload)
+        self._latest += encode(tag, SIGNAL if to_replier else SIGNAL | REPLY, payload)
 
     def take_output(self) -> "List[Any]":
         """What has to be sent, in order and in pieces that have a length; the channel forgets it."""
-        output = self._output
+        output, self._output = self._output, []
         if self._latest:
             output.append(self._latest)
             self._latest = bytearray()
-        if output:
-            self._output = []
         return output
 
     # bytes in, events out
@@ -326,7 +324,7 @@ class Channel:
 
     def _frame(self, tag: int, flags: int, payload: "Any") -> None:
         if len(payload) < LARGE:
-            append(self._latest, tag, flags, payload)
+            self._latest += encode(tag, flags, payload)
         else:
             self._latest += header(tag, flags, len(payload))
             self._output += (self._latest, payload)
@@ -358,10 +356,7 @@ class Channel:
                 self.forget(tag)
             events.append(Chunk(tag, payload, bool(final), sent.context))
             return
-        if sent.values is None:
-            sent.values = [bytes(payload)]
-        else:
-            sent.values.append(bytes(payload))
+        sent.values.append(bytes(payload))
         if final:
             self.forget(tag)
             events.append(Reply(tag, sent.values, sent.context))

@@ -45,18 +45,10 @@ class FrameError(ValueError):
     """The peer's byte stream is not made of coaster frames; nothing after it can be trusted."""
 
 
-def append(output: bytearray, tag: int, flags: int, payload: bytes = b"") -> None:
-    """Put one frame behind others. The payload checksum is sent as 0, as every implementation does."""
-    size = len(payload)
-    output += _pack(tag, flags, size, tag ^ flags ^ size, 0)
-    output += payload
-
-
 def encode(tag: int, flags: int, payload: bytes = b"") -> bytes:
-    """One frame as bytes."""
-    output = bytearray()
-    append(output, tag, flags, payload)
-    return bytes(output)
+    """One frame as bytes. The payload checksum is sent as 0, as every implementation does."""
+    size = len(payload)
+    return _pack(tag, flags, size, tag ^ flags ^ size, 0) + payload
 
 
 def header(tag: int, flags: int, size: int) -> bytes:

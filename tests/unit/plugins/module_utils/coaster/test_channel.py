@@ -240,8 +240,7 @@ def test_a_reply_piece_by_piece() -> None:
     output = two.take_output()
     assert [len(piece) for piece in output] == [28 + 20, len(large), 21 + 22]
     assert output[1] is large
-    two._output = output
-    assert [told(event) for event in pass_on(two, one)] == [
+    assert [told(event) for event in one.receive(b"".join(output), NOW)] == [
         ("Chunk", tag, encode_long(3), False, "file"), ("Chunk", tag, large, True, "file")]
     assert one.unanswered() == 0
 

@@ -612,8 +612,8 @@ def test_a_client_that_answers_a_file_before_its_end(service: Running) -> None:
     client.answer(client.expect("PUT"))
     assert worker.reply(tag).values == [b"OK"]
     worker.channel.data(tag, b"he", False)
-    worker.channel._latest += encode(tag, ERROR | FINAL, b"")
     worker.send()
+    worker.socket.sendall(encode(tag, ERROR | FINAL, b""))
     assert worker.call("VERSION") == [b"0.4"]
 
 
