@@ -118,7 +118,7 @@ class _Sent:
 
     def __init__(self, context: "Any", stream: bool) -> None:
         self.context, self.stream = context, stream
-        self.values: "List[bytes]" = []
+        self.values: "Optional[List[bytes]]" = None  # thousands of commands may wait for their reply, and an empty list has a size
         self.size = 0
         self.error: "Optional[bytes]" = None
 
@@ -356,7 +356,10 @@ class Channel:
                 self.forget(tag)
             events.append(Chunk(tag, payload, bool(final), sent.context))
             return
-        sent.values.append(bytes(payload))
+        if sent.values is None:
+            sent.values = [bytes(payload)]
+        else:
+            sent.values.append(bytes(payload))
         if final:
             self.forget(tag)
             events.append(Reply(tag, sent.values, sent.context))
