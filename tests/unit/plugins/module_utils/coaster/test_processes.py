@@ -25,7 +25,8 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.processes im
     spawn,
 )
 
-PATIENCE = 30.0
+from .workers import PATIENCE, gone
+
 Environment = dict[bytes, bytes]
 
 
@@ -48,19 +49,6 @@ def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def end(number: int) -> tuple[int, str]:
     return outcome(os.waitpid(number, 0)[1])
-
-
-def gone(number: int) -> bool:
-    """Whether the process has ended, within PATIENCE."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        try:
-            if Path("/proc/%d/stat" % number).read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_words_environment_directory_and_streams_arrive(start: Callable[..., int], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import 
 
 from .peers import PATIENCE, Closed
 from .services import beside, listening, unused_port
-from .workers import Job, Service, Stage, Worker, appears, shell, work
+from .workers import Job, Service, Stage, Worker, appears, gone, shell, work
 
 HERE = "proxy://1/"
 
@@ -26,19 +26,6 @@ HERE = "proxy://1/"
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def gone(number: int) -> bool:
-    """Whether the process has ended, within PATIENCE."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        try:
-            if Path("/proc/%d/stat" % number).read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 # registration

@@ -17,7 +17,7 @@ from ansible_collections.coasters.pool.plugins.module_utils.coaster.worker impor
 from .peers import PATIENCE, Closed
 from .services import Link, Listener, beside, listening
 
-__all__ = ["PATIENCE", "Job", "Service", "Stage", "Status", "Worker", "appears", "shell", "work"]
+__all__ = ["PATIENCE", "Job", "Service", "Stage", "Status", "Worker", "appears", "gone", "shell", "work"]
 
 
 def shell(script: str, identity: str = "cog-1:1") -> Job:
@@ -146,3 +146,16 @@ def appears(path: Path) -> str:
         assert time.monotonic() < until, "%s does not appear" % path
         time.sleep(0.01)
     return path.read_text()
+
+
+def gone(number: int) -> bool:
+    """Whether the process ends within PATIENCE; one that was killed may still be on its way out."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        try:
+            if Path("/proc/%d/stat" % number).read_text().rpartition(")")[2].split()[0] in "ZX":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.01)
+    return False

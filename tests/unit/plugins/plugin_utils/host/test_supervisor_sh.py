@@ -36,7 +36,7 @@ def test_a_killed_worker_is_started_again_without_its_jobs(account: Account) -> 
     os.kill(first["pid"], signal.SIGKILL)
     account.wait(lambda: len(account.started()) == 2)
     second = account.started()[1]
-    assert not account.alive(first["job"])
+    account.wait(lambda: not account.alive(first["job"]))
     assert [account.alive(second[name]) for name in ("pid", "job")] == [True, True]
     assert second["words"] == first["words"]
     assert account.pid("worker") == second["pid"]
