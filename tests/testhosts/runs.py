@@ -65,7 +65,7 @@ def alive(who: str) -> bool:
         stat = _stat(int(pid))
     except (OSError, ValueError):
         return False
-    return stat[19] == started and stat[0] != "Z"
+    return stat[19] == started and stat[0] not in "ZX"
 
 
 def send(pid: int, number: signal.Signals) -> None:

@@ -270,7 +270,7 @@ class TestGuard:
             assert maker.stdout is not None
             child = int(maker.stdout.readline())
             maker.kill()
-        wait(lambda: not os.path.exists(f"/proc/{child}") or Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+        wait(lambda: state.start_time(child) is None)
 
     @pytest.mark.parametrize("version", [(3, 10), (3, 11)])
     def test_a_process_in_its_group(self, version: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:

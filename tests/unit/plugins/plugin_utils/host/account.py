@@ -92,7 +92,7 @@ class Account:
     def alive(self, pid: int) -> bool:
         """Whether the process runs; a zombie does not."""
         try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
         except OSError:
             return False
 
