@@ -39,8 +39,9 @@ PAUSES = (0.1, 2.0)
 LOST_LIMIT = 60.0
 """Seconds without a service after which a worker ends its jobs and itself, unless told otherwise. Half of it when it never found
 one: the service was started before, and a pool that has ended meanwhile is waited for in vain."""
-HEARTBEAT_PERIOD = 10.0
-"""Seconds between heartbeats to the service, whose answers show that it is there."""
+HEARTBEAT_PERIOD = 20.0
+"""Seconds between heartbeats to the service, whose answers show that it is there: two of them before it counts as lost. They are
+most of what an idle worker does."""
 SILENCE_LIMIT = 45.0
 """Seconds without a byte from the service after which its connection counts as lost; the time without a service counts from
 the last byte on, so that a worker whose cable is cut ends no later than LOST_LIMIT after the cut."""
