@@ -52,14 +52,16 @@ def throughput(engine: Engine, jobs: int) -> dict[str, float]:
 
 def small_costs(engine: Engine, idle: float) -> dict[str, float]:
     """CPU of starting workers, of idle ones, of a submission; memory of the service with 16 workers."""
-    first = engine.workers(1, 4)[0]
-    start = [cpu_seconds(first.pid)] + [cpu_seconds(engine.workers(1, 4)[0].pid) for dummy in range(4)]
-    engine.workers(11, 4)
+    workers, start = [], []
+    for dummy in range(5):
+        workers += engine.workers(1, 4)
+        start.append(cpu_seconds(workers[-1].pid))
+    workers += engine.workers(11, 4)
     fresh = resident_mb(engine.service.pid)
     time.sleep(3)
-    before = cpu_seconds(first.pid)
+    before = [cpu_seconds(worker.pid) for worker in workers]
     time.sleep(idle)
-    idle_share = 100 * (cpu_seconds(first.pid) - before) / idle
+    idle_share = 100 * statistics.median(cpu_seconds(worker.pid) - earlier for worker, earlier in zip(workers, before)) / idle
     Client(engine.address).run(1000, 128)
     memory = resident_mb(engine.service.pid)
     costs = []
@@ -118,9 +120,9 @@ def take_memory(path: Path, size: int) -> None:
     """Leave so many bytes free that this machine has. A virtual one gives free pages back after about two seconds, and to get
     them again, each with a fault in its host, would be most of what is measured; the relay of the comparison takes none.
 
-    It does so two seconds after some were freed, and those too that were freed since: first it has to be done with what was freed
-    before."""
-    time.sleep(5)
+    It does so two seconds after some were freed, with those too that were freed since, and in portions every two seconds: first it
+    has to be done with what was freed before."""
+    time.sleep(12)
     block = bytes(1048576)
     with path.open("wb", buffering=0) as file:
         for dummy in range(size // len(block)):
