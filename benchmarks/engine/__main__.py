@@ -61,7 +61,7 @@ def small_costs(engine: Engine, idle: float) -> dict[str, float]:
     time.sleep(3)
     before = [cpu_seconds(worker.pid) for worker in workers]
     time.sleep(idle)
-    idle_share = 100 * statistics.median(cpu_seconds(worker.pid) - earlier for worker, earlier in zip(workers, before)) / idle
+    idle_share = 100 * statistics.median(cpu_seconds(worker.pid) - earlier for worker, earlier in zip(workers, before, strict=True)) / idle
     Client(engine.address).run(1000, 128)
     memory = resident_mb(engine.service.pid)
     costs = []
