@@ -353,6 +353,10 @@ def test_heartbeats_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     work(script)
 
 
+def test_two_heartbeats_go_out_before_the_service_counts_as_lost() -> None:
+    assert 2 * worker.HEARTBEAT_PERIOD < worker.SILENCE_LIMIT
+
+
 def test_a_service_that_vanishes_while_it_is_written_to_counts_as_lost(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(bytes(50000000))
 

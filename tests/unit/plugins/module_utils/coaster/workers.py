@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+from ansible_collections.coasters.pool.plugins.module_utils import state
 from ansible_collections.coasters.pool.plugins.module_utils.coaster import jobs
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.channel import Failure, Reply, Request, encode_long
 from ansible_collections.coasters.pool.plugins.module_utils.coaster.jobs import Job, Stage, Status
@@ -151,11 +152,8 @@ def appears(path: Path) -> str:
 def gone(number: int) -> bool:
     """Whether the process ends within PATIENCE; one that was killed may still be on its way out."""
     until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        try:
-            if Path("/proc/%d/stat" % number).read_text().rpartition(")")[2].split()[0] in "ZX":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
+    while state.start_time(number) is not None:
+        if time.monotonic() > until:
+            return False
         time.sleep(0.01)
-    return False
+    return True

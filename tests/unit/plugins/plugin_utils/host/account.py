@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.coasters.pool.plugins.module_utils import state
 from ansible_collections.coasters.pool.plugins.plugin_utils import exchange
 
 WORKER = b'''\
@@ -91,10 +92,7 @@ class Account:
 
     def alive(self, pid: int) -> bool:
         """Whether the process runs; a zombie does not."""
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-        except OSError:
-            return False
+        return state.start_time(pid) is not None
 
     def processes(self) -> list[int]:
         """All processes of this account."""
